@@ -1,1 +1,72 @@
-"""Graph passes: small named rewrites between Optimum's graph and the one that a bundle ships."""
+"""Graph passes: small rewrites that make Optimum's graph fast without changing what it computes.
+
+`docs/graphs.md` says what each one does. A pass that does not recognise a graph leaves it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import onnx
+
+from .fold_tied_head import fold_tied_head
+from .graph import Graph
+from .last_rows import LOGITS_ROWS, last_rows
+
+__all__ = ["PASSES", "Result", "apply"]
+
+Pass = Callable[[Graph, Mapping[str, Any]], bool]
+
+_PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": last_rows}
+_CONTRIB: dict[str, Pass] = {}
+
+PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB)
+"""Names of all passes, in the order they run."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A rewritten graph and what a runtime must know about it."""
+
+    model: onnx.ModelProto
+    applied: tuple[str, ...]
+    """Names of the passes that changed the graph, in order."""
+    cache_kind: Literal["growing", "in_place"]
+    """`in_place`: past and present of a layer are one buffer [batch, kv_heads, capacity, head_size]."""
+    logits_rows: str | None
+    """Name of the int64 input [num_rows] that picks the positions to compute logits for."""
+    inputs: tuple[str, ...]
+    """Names of the graph's inputs; `position_ids` may have vanished."""
+
+
+def apply(
+    model: onnx.ModelProto,
+    config: Mapping[str, Any],
+    *,
+    precision: str,
+    skip: Collection[str] = (),
+    portable: bool = False,
+) -> Result:
+    """Run every pass that recognises the graph. `model` is edited in place: weights are not held twice.
+
+    `model` is Optimum's text-generation-with-past graph with its weights loaded; `config` is the checkpoint's
+    configuration (the text model's, where there are several); `skip` names passes to leave out; `portable` keeps to
+    standard operators. Raises `ValueError` for an unknown name in `skip`.
+    """
+    if unknown := set(skip) - set(PASSES):
+        raise ValueError(f"unknown pass {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
+    graph = Graph(model)
+    applied = []
+    for name, run in {**_PORTABLE, **({} if portable else _CONTRIB)}.items():
+        if name not in skip and run(graph, config):
+            graph.sweep()
+            applied.append(name)
+    return Result(
+        model=model,
+        applied=tuple(applied),
+        cache_kind="in_place" if "group-query-attention" in applied else "growing",
+        logits_rows=LOGITS_ROWS if LOGITS_ROWS in graph.inputs else None,
+        inputs=graph.inputs,
+    )

@@ -1,0 +1,32 @@
+"""`fold-tied-head`: a head that is the transposed embedding becomes a plain matrix.
+
+Optimum writes the head of a tied model as MatMul(x, Transpose(embedding)). Quantisers only look at MatMul with an
+initialiser, so the largest matrix of a small model would stay fp32; and ONNX Runtime stores the transposed copy anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .graph import Graph
+from .head import find_head
+
+__all__ = ["fold_tied_head"]
+
+
+def fold_tied_head(graph: Graph, config: Mapping[str, Any]) -> bool:
+    """Give the head an initialiser [hidden, vocabulary] of its own."""
+    head = find_head(graph)
+    if head is None or head.op_type != "MatMul":
+        return False
+    transpose = graph.made_by(head.input[1], "Transpose")
+    if transpose is None or list(graph.attribute(transpose, "perm", [1, 0])) != [1, 0]:
+        return False
+    table = graph.constant(transpose.input[0])
+    if table is None:
+        return False
+    graph.rewire(head, head.input[1], graph.store("lm_head.weight.transposed", np.ascontiguousarray(table.T)))
+    return True

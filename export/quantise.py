@@ -1,0 +1,83 @@
+"""Weights in fewer bits: fp16, or weight-only int8 and int4 in blocks of 32."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from .passes.graph import CONTRIB, Graph, Node
+from .passes.head import find_head
+from .quantise_blocks import BLOCK, quantise_rows
+
+__all__ = ["PRECISIONS", "quantise"]
+
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+
+_INT8_KERNEL = 4
+"""`accuracy_level` of MatMulNBits: activations in eight bits, which is where the speed on a CPU comes from."""
+
+
+def quantise(
+    model: onnx.ModelProto,
+    precision: str,
+    *,
+    head_bits: int = 8,
+    symmetric: bool = True,
+    accuracy_level: int = _INT8_KERNEL,
+) -> onnx.ModelProto:
+    """Bring a rewritten graph to a precision; `model` is edited in place and returned.
+
+    `int8` and `int4` turn every MatMul with a constant matrix into MatMulNBits; under `int4` the head keeps
+    `head_bits`: it is where four bits hurt a small model most. Raises `ValueError` for an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    if precision == "fp16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        converted: onnx.ModelProto = convert_float_to_float16(
+            model, keep_io_types=["logits"], disable_shape_infer=True
+        )
+        return converted
+    if precision == "fp32":
+        return model
+    graph = Graph(model)
+    bits = 8 if precision == "int8" else 4
+    head = find_head(graph)
+    for node in list(graph.of_type("MatMul")):
+        _quantise_matmul(graph, node, max(bits, head_bits) if node is head else bits, symmetric, accuracy_level)
+    graph.sweep()
+    return model
+
+
+def _quantise_matmul(graph: Graph, node: Node, bits: int, symmetric: bool, accuracy_level: int) -> None:
+    hidden, weight = node.input
+    dims = graph.dims(weight)
+    if dims is None or len(dims) != 2:
+        return
+    matrix = graph.constant(weight)
+    assert matrix is not None  # dims found the initialiser
+    if matrix.dtype != np.float32:
+        return
+    blocks = quantise_rows(matrix.T, bits, symmetric=symmetric)
+    inputs = [
+        hidden,
+        graph.store(f"{weight}.codes", blocks.codes),
+        graph.store(f"{weight}.scales", blocks.scales),
+    ]
+    if blocks.zero_points is not None:
+        inputs.append(graph.store(f"{weight}.zero_points", blocks.zero_points))
+    graph.remove(node)
+    graph.add(
+        "MatMulNBits",
+        inputs,
+        node.output[0],
+        domain=CONTRIB,
+        K=dims[0],
+        N=dims[1],
+        bits=bits,
+        block_size=BLOCK,
+        accuracy_level=accuracy_level,
+    )
+    if not graph.users(weight):
+        graph.drop(weight)
