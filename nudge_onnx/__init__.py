@@ -1,9 +1,9 @@
 """Nudging on ONNX Runtime: a large base model follows instructions with the help of a small aligned one.
 
-    from nudge_onnx import NudgedLM
+from nudge_onnx import NudgedLM
 
-    lm = NudgedLM.load("bundle/")
-    print(lm.generate("Why is the sky blue?").text)
+lm = NudgedLM.load("bundle/")
+print(lm.generate("Why is the sky blue?").text)
 """
 
 from __future__ import annotations

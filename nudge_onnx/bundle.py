@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .errors import BundleError
 
@@ -71,7 +71,10 @@ class Cache:
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a model is prompted: a Jinja template over `messages`, `system_prompt`, `add_generation_prompt` and `tokens`."""
+    """How a model is prompted: a Jinja template over `messages`, `add_generation_prompt` and the names of `tokens`.
+
+    A system prompt is the first of the messages.
+    """
 
     template: str
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -204,15 +207,13 @@ Record = TypeVar("Record")
 
 
 def _record(kind: type[Record], data: Mapping[str, Any], **nested: Any) -> Record:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items() if key in known}
-    try:
-        return kind(**{**values, **nested})
-    except TypeError:
-        missing = [
-            f.name for f in fields(kind) if f.name not in values and f.name not in nested  # type: ignore[arg-type]
-        ]
-        raise KeyError(", ".join(missing)) from None
+    own = fields(cast("Any", kind))
+    values = {f.name: data[f.name] for f in own if f.name in data and f.name not in nested}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    missing = [f.name for f in own if f.name not in data and f.default is MISSING and f.default_factory is MISSING]
+    if missing:
+        raise KeyError(", ".join(missing))
+    return kind(**values, **nested)
 
 
 def _model(data: Mapping[str, Any]) -> ModelRecord:
@@ -285,20 +286,25 @@ class Bundle:
             if progress is not None:
                 progress(relative)
             if sha256_of(self.path(relative)) != record.sha256:
-                raise BundleError(f"{relative} does not match its SHA-256; the bundle was changed, export or copy it again")
+                raise BundleError(
+                    f"{relative} does not match its SHA-256; the bundle was changed, export or copy it again"
+                )
 
     def _check_paths(self) -> None:
         files = self.manifest.files
         for relative in self._referenced():
             if relative not in files:
-                raise BundleError(f"{MANIFEST} uses {relative} and does not list it under files; export the bundle again")
+                raise BundleError(
+                    f"{MANIFEST} uses {relative} and does not list it under files; export the bundle again"
+                )
         for relative, record in files.items():
             path = self.path(relative)
             if not path.is_file():
                 raise BundleError(f"{relative} is missing from the bundle; copy or export it again")
             if path.stat().st_size != record.bytes:
                 raise BundleError(
-                    f"{relative} has {path.stat().st_size} bytes instead of {record.bytes}; it is truncated or was changed"
+                    f"{relative} has {path.stat().st_size} bytes instead of {record.bytes}; "
+                    "it is truncated or was changed, copy or export it again"
                 )
 
     def _referenced(self) -> Iterable[str]:

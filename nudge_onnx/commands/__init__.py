@@ -1,0 +1,1 @@
+"""The commands of `nudge-onnx`, one file each."""

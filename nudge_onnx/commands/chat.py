@@ -1,0 +1,98 @@
+"""`nudge-onnx chat`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import NudgeError
+from .options import answer_options, bundle_argument, load, painter, stream_arguments
+
+if TYPE_CHECKING:
+    from ..runtime.lm import NudgedLM
+
+__all__ = ["command"]
+
+_HELP = "/reset forgets the conversation, /gamma 0.4 sets gamma, /quit leaves; Ctrl-C stops an answer"
+
+
+@click.command("chat")
+@bundle_argument
+@answer_options
+def command(folder: Path, **options: Any) -> None:
+    """Hold a conversation with the bundle DIR.
+
+    Lines come from stdin, answers go to stdout. Type /help for commands.
+    """
+    with load(folder, options) as lm:
+        _Chat(lm, stream_arguments(options), options["color"]).run()
+
+
+class _Chat:
+    def __init__(self, lm: NudgedLM, arguments: dict[str, Any], color: str) -> None:
+        self._lm = lm
+        self._arguments = arguments
+        self._show = painter(color)
+        self._keep = color == "always" or None
+        self._messages: list[dict[str, str]] = []
+
+    def run(self) -> None:
+        click.echo(_HELP, err=True)
+        while True:
+            try:
+                line = self._read()
+            except EOFError:
+                click.echo(err=True)
+                return
+            except KeyboardInterrupt:
+                click.echo("\n(/quit or Ctrl-D leaves)", err=True)
+                continue
+            if line in ("/quit", "/exit"):
+                return
+            if line:
+                try:
+                    self._command(line) if line.startswith("/") else self._answer(line)
+                except NudgeError as error:
+                    # One bad line does not end a conversation.
+                    click.echo(f"Error: {error}", err=True)
+
+    def _read(self) -> str:
+        if sys.stdin.isatty():
+            with suppress(ImportError):
+                import readline  # noqa: F401  (line editing and history, where Python has it)
+            return input("> ").strip()
+        return input().strip()
+
+    def _command(self, line: str) -> None:
+        name, _, value = line.partition(" ")
+        if name == "/reset":
+            self._messages.clear()
+            click.echo("(a new conversation)", err=True)
+        elif name == "/gamma":
+            try:
+                gamma = float(value)
+            except ValueError:
+                gamma = -1.0
+            if not 0 <= gamma <= 1:
+                raise NudgeError("/gamma needs a number between 0 and 1")
+            self._arguments["gamma"] = gamma
+            click.echo(f"(gamma is {gamma})", err=True)
+        else:
+            click.echo(_HELP, err=True)
+
+    def _answer(self, line: str) -> None:
+        messages = [*self._messages, {"role": "user", "content": line}]
+        stream = self._lm.stream(messages, **self._arguments)
+        try:
+            for piece in stream:
+                click.echo(self._show(piece), nl=False, color=self._keep)
+        except KeyboardInterrupt:
+            click.echo(" (stopped)", nl=False, err=True)
+        finally:
+            stream.close()
+        click.echo()
+        self._messages = [*messages, {"role": "assistant", "content": stream.answer.text}]

@@ -1,0 +1,71 @@
+"""`nudge-onnx inspect`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..bundle import Bundle, ModelRecord
+from .options import bundle_argument
+
+__all__ = ["command"]
+
+_TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy base model"}
+
+
+@click.command("inspect")
+@bundle_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.option("--check", is_flag=True, help="Read every file and compare its SHA-256.")
+def command(folder: Path, as_json: bool, check: bool) -> None:
+    """Show what the bundle DIR holds: models, sizes, precision, licences, parity with PyTorch, defaults."""
+    bundle = Bundle.open(folder)
+    if check:
+        bundle.verify(lambda path: click.echo(f"checking {path}", err=True))
+    if as_json:
+        click.echo(json.dumps(asdict(bundle.manifest), ensure_ascii=False))
+        return
+    manifest = bundle.manifest
+    defaults = manifest.defaults
+    click.echo(f"{manifest.name}  (bundle format {manifest.version}, created {manifest.created})")
+    click.echo(
+        f"gamma {defaults.gamma}, policy {defaults.policy}, gate {defaults.gate}, drafts of {defaults.draft_tokens} "
+        f"tokens, {'one shared vocabulary' if manifest.shared_vocabulary else 'two vocabularies'}"
+    )
+    for role, model in manifest.models.items():
+        click.echo(f"\n{_TITLES[role]}")
+        for label, value in _rows(bundle, model):
+            click.echo(f"  {label:<12}{value}")
+    if check:
+        click.echo(f"\nall {len(manifest.files)} files match their SHA-256")
+
+
+def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
+    size = sum(bundle.manifest.files[path].bytes for path in (model.graph, model.tokenizer, *model.external_data))
+    source = model.source
+    rows = [
+        ("source", f"{source.name} ({source.kind}{', ' + source.revision if source.revision else ''})"),
+        ("licence", source.licence or "not stated by its source"),
+        ("model", f"{model.architecture}, {_millions(model.parameters)}vocabulary {model.vocabulary_size:,}"),
+        ("context", f"{model.context_length:,} tokens"),
+        ("precision", f"{model.precision}, {size / 1e6:,.1f} MB with its tokenizer"),
+        ("cache", f"{model.cache.kind}, {model.cache.dtype}"),
+        ("passes", ", ".join(model.passes) or "none"),
+    ]
+    if model.parity:
+        parity = model.parity
+        rows.append(
+            (
+                "parity",
+                f"top-1 agreement {parity.top1_agreement:.1%}, KL {parity.kl:.2g}, largest logit difference "
+                f"{parity.relative:.1e} of the range, over {parity.positions} positions against PyTorch fp32",
+            )
+        )
+    return rows
+
+
+def _millions(parameters: int | None) -> str:
+    return f"{parameters / 1e6:,.0f} M parameters, " if parameters else ""

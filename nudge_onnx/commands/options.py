@@ -1,0 +1,105 @@
+"""Options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..runtime.lm import NudgedLM
+    from ..runtime.results import Piece
+
+__all__ = ["answer_options", "bundle_argument", "load", "painter", "stream_arguments"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+bundle_argument = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+
+
+class _Speculation(click.ParamType[Any]):
+    name = "auto|off|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("auto", "off"):
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is none of auto, off, or a number of tokens", param, ctx)
+
+
+_OPTIONS = [
+    click.option(
+        "--mode",
+        type=click.Choice(["nudged", "base", "nudge", "ensemble", "proxy-tuning"]),
+        default="nudged",
+        help="Both models (default), one of them alone, or a baseline of the paper.",
+    ),
+    click.option("--gamma", type=float, help="Nudge where the base model is less certain than this [bundle's]."),
+    click.option(
+        "--policy", type=click.Choice(["word", "token"]), help="Where the base model may take over [bundle's]."
+    ),
+    click.option("--gate", type=click.Choice(["top1", "margin", "entropy"]), help="What certainty means [bundle's]."),
+    click.option("--draft-tokens", type=int, help="Most tokens of one draft [bundle's]."),
+    click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Most tokens of an answer."),
+    click.option("--stop", multiple=True, help="End before this text. May be repeated."),
+    click.option("--system-prompt", help="Instruction for both models [bundle's]."),
+    click.option(
+        "--speculation", type=_Speculation(), default="auto", show_default=True, help="Read ahead; same answer."
+    ),
+    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy."),
+    click.option("--top-k", type=int, default=0, help="Sample among the k most probable tokens."),
+    click.option("--top-p", type=float, default=1.0, help="Sample among tokens of this total probability."),
+    click.option("--min-p", type=float, default=0.0, help="Drop tokens below this times the top probability."),
+    click.option("--repetition-penalty", type=float, default=1.0, help="Above 1: discourage repeated tokens."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
+    click.option(
+        "--provider", "providers", multiple=True, help="cpu, cuda, tensorrt, ...; repeat for fallbacks [cpu]."
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads per model [cores]."),
+    click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Colour the nudging model's words.",
+    ),
+]
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+_STREAM = ("mode", "gamma", "policy", "gate", "draft_tokens", "max_new_tokens", "stop", "system_prompt", "speculation")
+
+
+def answer_options(command: Command) -> Command:
+    """Decorate a command with every option about how an answer is made."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load(folder: Path, options: dict[str, Any]) -> NudgedLM:
+    """Open the bundle with the options `--provider` and `--threads`."""
+    from ..runtime.lm import NudgedLM
+
+    return NudgedLM.load(folder, providers=options["providers"] or ("cpu",), threads=options["threads"])
+
+
+def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `NudgedLM.stream` among a command's options."""
+    from ..runtime.sampling import Sampling
+
+    arguments = {name: options[name] for name in _STREAM}
+    return {**arguments, "sampling": Sampling(**{name: options[name] for name in _SAMPLING})}
+
+
+def painter(color: str) -> Callable[[Piece], str]:
+    """What shows a piece: its text, coloured where it is the nudging model's and colour is wanted."""
+    paint = color == "always" or (color == "auto" and sys.stdout.isatty())
+
+    def show(piece: Piece) -> str:
+        return click.style(piece.text, fg="yellow") if paint and piece.source == "nudge" else piece.text
+
+    return show

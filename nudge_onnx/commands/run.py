@@ -1,0 +1,56 @@
+"""`nudge-onnx run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import answer_options, bundle_argument, load, painter, stream_arguments
+
+if TYPE_CHECKING:
+    from ..runtime.results import Answer
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@bundle_argument
+@click.argument("prompt")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--stats", is_flag=True, help="Print figures on stderr at the end.")
+@answer_options
+def command(folder: Path, prompt: str, as_json: bool, stats: bool, **options: Any) -> None:
+    """Answer PROMPT with the bundle DIR; the answer streams to stdout.
+
+    PROMPT is - to read it from stdin.
+    """
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise click.UsageError("the prompt is empty")
+    show = painter(options["color"])
+    # click would strip colours from a pipe, also where --color always asks for them.
+    keep = options["color"] == "always" or None
+    with load(folder, options) as lm, lm.stream(text, **stream_arguments(options)) as stream:
+        for piece in stream:
+            if not as_json:
+                click.echo(show(piece), nl=False, color=keep)
+        if as_json:
+            click.echo(json.dumps(stream.answer.to_dict(), ensure_ascii=False))
+        else:
+            click.echo()
+        if stats:
+            click.echo(_summary(stream.answer), err=True)
+
+
+def _summary(answer: Answer) -> str:
+    tokens, timings = answer.tokens, answer.timings
+    return (
+        f"{sum(tokens.values())} tokens ({tokens['base']} base, {tokens['nudge']} nudging, "
+        f"ratio {answer.nudging_ratio:.0%}), {answer.tokens_per_second:.1f} tokens/s, "
+        f"load {timings.load:.2f} s, prefill {timings.prefill:.2f} s, decode {timings.decode:.2f} s, "
+        f"finish: {answer.finish_reason}"
+    )

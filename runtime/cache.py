@@ -1,0 +1,156 @@
+"""KV caches: one that an in-place graph writes into, and one that grows by what a plain graph returns."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from .providers import onnxruntime
+from .session import Graph
+
+__all__ = ["GrowingCache", "InPlaceCache", "KVCache", "make_cache"]
+
+_FIRST_CAPACITY = 256
+
+
+class KVCache(Protocol):
+    """Keys and values of `length` positions, bound to a session's inputs and outputs for each pass."""
+
+    length: int
+
+    def bind(self, binding: Any, new: int) -> None:
+        """Bind past and present for a pass over `new` more positions."""
+
+    def advance(self, binding: Any, new: int) -> None:
+        """Take over what the pass wrote."""
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+
+
+def make_cache(graph: Graph, limit: int) -> KVCache:
+    """The cache that suits a graph; `limit` is the most positions it will ever hold."""
+    return InPlaceCache(graph, limit) if graph.record.cache.kind == "in_place" else GrowingCache(graph)
+
+
+def _names(graph: Graph) -> list[tuple[str, str]]:
+    io = graph.record.io
+    pairs = []
+    for layer in range(graph.record.cache.layers):
+        pairs.append((io.past_key.format(layer=layer), io.present_key.format(layer=layer)))
+        pairs.append((io.past_value.format(layer=layer), io.present_value.format(layer=layer)))
+    return pairs
+
+
+class InPlaceCache:
+    """One buffer a tensor, bound as past and as present: a step copies nothing and a rewind is a number.
+
+    Capacity doubles up to `limit` positions, so a short conversation never pays for the model's whole context.
+    """
+
+    def __init__(self, graph: Graph, limit: int) -> None:
+        self.length = 0
+        self._names = _names(graph)
+        self._shape = graph.record.cache
+        self._device = graph.device
+        self._limit = limit
+        self._capacity = 0
+        self._bound: Any = None
+        self._buffers: list[Any] = []
+
+    def bind(self, binding: Any, new: int) -> None:
+        """Bind the buffers, grown if they must be; a binding keeps them from pass to pass."""
+        needed = self.length + new
+        if needed > self._capacity:
+            self._grow(needed)
+            self._bound = None
+        if self._bound is not binding:
+            for (past, present), buffer in zip(self._names, self._buffers, strict=True):
+                binding.bind_ortvalue_input(past, buffer)
+                binding.bind_ortvalue_output(present, buffer)
+            self._bound = binding
+
+    def advance(self, binding: Any, new: int) -> None:
+        """Count what the pass wrote in place."""
+        self.length += new
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions from `length` on: a later pass writes over them."""
+        self.length = min(self.length, length)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers at their capacity."""
+        shape = self._shape
+        item = np.dtype(shape.dtype).itemsize
+        return len(self._names) * shape.kv_heads * shape.head_size * self._capacity * item
+
+    def _grow(self, needed: int) -> None:
+        capacity = max(_FIRST_CAPACITY, self._capacity)
+        while capacity < needed:
+            capacity *= 2
+        capacity = max(needed, min(capacity, self._limit))
+        ortvalue = onnxruntime().OrtValue
+        shape = (1, self._shape.kv_heads, capacity, self._shape.head_size)
+        grown = []
+        # One tensor at a time, so that growing needs one spare buffer and not a second cache.
+        for index in range(len(self._names)):
+            fresh = np.zeros(shape, self._shape.dtype)
+            if self.length:
+                fresh[:, :, : self.length] = self._buffers[index].numpy()[:, :, : self.length]
+                self._buffers[index] = None
+            grown.append(ortvalue.ortvalue_from_numpy(fresh, self._device, 0))
+        self._buffers = grown
+        self._capacity = capacity
+
+
+class GrowingCache:
+    """For a graph whose present is past plus new: each pass hands its outputs on as the next inputs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.length = 0
+        self._names = _names(graph)
+        self._outputs = [output.name for output in graph.session.get_outputs()]
+        self._shape = graph.record.cache
+        self._device = graph.device
+        self._values = [self._value(self._empty()) for _ in self._names]
+
+    def bind(self, binding: Any, new: int) -> None:
+        """Bind what the last pass returned, and let the next one allocate its own."""
+        for (past, present), value in zip(self._names, self._values, strict=True):
+            binding.bind_ortvalue_input(past, value)
+            binding.bind_output(present, self._device, 0)
+
+    def advance(self, binding: Any, new: int) -> None:
+        """Keep what the pass returned."""
+        outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+        self._values = [outputs[present] for _, present in self._names]
+        self.length += new
+
+    def rewind(self, length: int) -> None:
+        """Copy what stands before `length`: these tensors have no spare room."""
+        if length < self.length:
+            self._values = [
+                self._value(np.ascontiguousarray(value.numpy()[:, :, :length]))
+                if length
+                else self._value(self._empty())
+                for value in self._values
+            ]
+            self.length = length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        shape = self._shape
+        return len(self._names) * shape.kv_heads * shape.head_size * self.length * np.dtype(shape.dtype).itemsize
+
+    def _empty(self) -> np.ndarray:
+        return np.zeros((1, self._shape.kv_heads, 0, self._shape.head_size), self._shape.dtype)
+
+    def _value(self, array: np.ndarray) -> Any:
+        return onnxruntime().OrtValue.ortvalue_from_numpy(array, self._device, 0)

@@ -1,0 +1,140 @@
+"""The nudging loop (Fei, Razeghi, Singh, ACL 2025). `docs/decoding.md` has the rule and numbers its steps like here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nudge_onnx.errors import ContextLengthError
+
+from .draft import Cut, Draft
+from .reader import Choice
+from .results import FinishReason, Piece
+from .speculation import Speculation
+from .text import OpenTokens, Transcript
+from .writer import Writer
+
+__all__ = ["NudgingLoop", "Pieces"]
+
+Pieces: TypeAlias = Generator[Piece, None, FinishReason]
+"""Yields the answer piece by piece and returns why it ended."""
+
+_SAME_DRAFTS = 4
+_LOOP_TOKENS = 16
+_LOOP_WORDS = 5
+
+
+@dataclass
+class NudgingLoop:
+    """Writes one answer with both models.
+
+    A caller may stop at any piece; the models' caches are valid whenever the generator is not running.
+    """
+
+    base: Writer
+    nudge: Writer
+    answer: Transcript
+    cuts_of: Callable[[Draft], list[Cut]]
+    """A draft's checkpoints: `word_cuts` or `token_cuts`."""
+    draft_tokens: int
+    speculation: Speculation
+
+    def run(self) -> Pieces:
+        """The answer, until the nudging model ends it, the limit or a context is reached, or drafts repeat."""
+        try:
+            return (yield from self._rounds())
+        except ContextLengthError:
+            return "length"
+
+    def _rounds(self) -> Pieces:
+        accepted, offers = "", 0
+        while not self.answer.full:
+            draft = self.nudge.draft(self.answer, self.draft_tokens)  # 1
+            if draft.ended:  # 2
+                fits = self.answer.room >= len(draft.ids)
+                if draft.ids:
+                    yield self._append(draft, draft.whole)
+                return "stop" if fits else "length"
+            cut, choice = self._hand_back(draft)  # 3
+            text = draft.text[: cut.chars]
+            offers = offers + 1 if text == accepted else 1
+            accepted = text
+            if offers == _SAME_DRAFTS:
+                return "repetition"
+            yield self._append(draft, cut)
+            if choice is not None and not self.answer.full:
+                yield from self._stretch(choice, self._guess(draft, cut))  # 4
+        return "length"
+
+    def _append(self, draft: Draft, cut: Cut) -> Piece:
+        ids, top1, text = draft.up_to(cut)
+        return self.answer.append("nudge", ids, top1, text, self.nudge.bytes_of)
+
+    def _hand_back(self, draft: Draft) -> tuple[Cut, Choice | None]:
+        """Where the draft is cut, and what the base model writes there if it takes over."""
+        cuts = self.cuts_of(draft)
+        whole = self.base.ids(self.answer, draft)
+        for cut in cuts:
+            ids = self.base.ids(self.answer, draft, end=cut)
+            guess = whole[len(ids) :] if whole[: len(ids)] == ids else []
+            choice = self._ask(ids, guess)
+            if choice.certain or self._agrees(choice, draft.text[cut.chars :]):
+                return cut, choice
+        return (cuts[-1] if cuts else draft.whole), None
+
+    def _agrees(self, choice: Choice, rest: str) -> bool:
+        word = self.base.bytes_of(choice.token).decode("utf-8", "replace").strip()
+        return bool(word) and not self.base.ends(choice) and rest.lstrip().startswith(word)
+
+    def _stretch(self, choice: Choice, guess: list[int]) -> Generator[Piece, None, None]:
+        """The base model writes from `choice` on; `guess` is what it may write, begun with that very token."""
+        ids = self.base.ids(self.answer)
+        open_tokens = OpenTokens("base", self.base.bytes_of)
+        written: list[int] = []
+        while not self.base.ends(choice):
+            guess = guess[1:] if guess[:1] == [choice.token] else []
+            ids.append(choice.token)
+            written.append(choice.token)
+            piece = open_tokens.add(choice.token, choice.top1, self.answer)
+            if piece is not None:
+                yield piece
+                if self.answer.full or self._loops(written):
+                    return
+                guess = guess or self._fresh_guess(ids)
+            choice = self._ask(ids, guess)
+            # Inside a character the pen stays here, certain or not.
+            if not choice.certain and not open_tokens:
+                return
+
+    def _loops(self, written: list[int]) -> bool:
+        """Whether the last tokens of a stretch say again what the answer said before."""
+        if len(written) < _LOOP_TOKENS:
+            return False
+        text = b"".join(map(self.base.bytes_of, written[-_LOOP_TOKENS:])).decode("utf-8", "replace")
+        return len(text.split()) > _LOOP_WORDS and text in self.answer.text[: -len(text)]
+
+    def _ask(self, ids: list[int], guess: list[int]) -> Choice:
+        """The base model's choice after `ids`, read together with as much of `guess` as pays."""
+        ahead = guess[: self.speculation.ahead(len(guess))]
+        choice = self.base.next(ids, ahead)
+        if guess:
+            self.speculation.saw(guess[0] == choice.token)
+        return choice
+
+    def _guess(self, draft: Draft, cut: Cut) -> list[int]:
+        """The rest of a draft as the base model would spell it after the answer so far."""
+        ids, whole = self.base.ids(self.answer), self.base.ids(self.answer, draft, begin=cut)
+        return whole[len(ids) :] if whole[: len(ids)] == ids else []
+
+    def _fresh_guess(self, ids: list[int]) -> list[int]:
+        """A new draft ahead of the base model, where that pays and its next choice is not known yet."""
+        length = self.speculation.draft_length()
+        if not length or self.base.knows(ids):
+            return []
+        try:
+            draft = self.nudge.draft(self.answer, length)
+        except ContextLengthError:
+            return []
+        whole = self.base.ids(self.answer, draft)
+        return whole[len(ids) :] if whole[: len(ids)] == ids else []

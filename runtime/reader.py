@@ -1,0 +1,117 @@
+"""A decoder with a memory: asks for the token after some ids are answered from what was already read.
+
+Speculation lives here and only here. A caller may say what is likely to come next (`ahead`); those rows are read in the
+same pass and remembered. Asking is the same with and without, so reading ahead cannot change an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from .decoder import Decoder
+from .gates import Gate, Logits, Softmax
+from .sampling import Sampling
+
+__all__ = ["Choice", "Chooser", "Reader", "common_prefix"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a model wants to write at a position, and whether the gate finds it certain."""
+
+    token: int
+    top1: float
+    certain: bool
+
+
+class Chooser:
+    """Turns a row of logits into a `Choice`: the sampling of the model and the gate, which always reads raw logits."""
+
+    def __init__(self, model: str, sampling: Sampling, gate: Gate, gamma: float, prompt_length: int) -> None:
+        self._model = model
+        self._sampling = sampling
+        self._gate = gate
+        self._gamma = gamma
+        self._prompt_length = prompt_length
+        self._scratch: Logits = np.empty(0, np.float32)
+
+    def __call__(self, logits: Logits, context: Sequence[int]) -> Choice:
+        """The choice after `context` (the ids before it), from raw logits `[vocabulary]`."""
+        if len(self._scratch) != len(logits):
+            self._scratch = np.empty(len(logits), np.float32)
+        softmax = Softmax(logits, self._model, self._scratch)
+        token = softmax.argmax
+        if not self._sampling.greedy:
+            token = self._sampling.choose(logits, len(context) - self._prompt_length, context)
+        return Choice(token, softmax.top1, self._gate(softmax, self._gamma))
+
+
+Row = TypeVar("Row")
+
+
+class Reader(Generic[Row]):
+    """One model reading one text. Not for two threads at once."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self._held: list[int] = []
+        self._rows: list[Row | None] = []
+        self._choose: Callable[[Logits, Sequence[int]], Row] | None = None
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The ids in the cache."""
+        return self._held
+
+    def start(self, choose: Callable[[Logits, Sequence[int]], Row]) -> None:
+        """Begin an answer: `choose` reads the logits from now on. The cache stays."""
+        self._choose = choose
+        self._rows = [None] * len(self._held)
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Whether `next(ids)` needs no pass."""
+        return common_prefix(self._held, ids) == len(ids) and self._rows[len(ids) - 1] is not None
+
+    def next(self, ids: Sequence[int], ahead: Sequence[int] = ()) -> Row:
+        """What `start`'s function makes of the logits after `ids` (at least one).
+
+        `ahead` may guess the ids that come then: they are read in the same pass.
+
+        Raises `ContextLengthError` if `ids` do not fit, `LogitsError` for broken logits.
+        """
+        shared = common_prefix(self._held, ids)
+        if shared == len(ids):
+            known = self._rows[shared - 1]
+            if known is not None:
+                return known
+            shared -= 1
+        room = self.decoder.context_length - len(ids)
+        self._read(shared, [*ids[shared:], *ahead[: max(room, 0)]], rows=1 + min(len(ahead), max(room, 0)))
+        row = self._rows[len(ids) - 1]
+        assert row is not None
+        return row
+
+    def _read(self, shared: int, new: list[int], rows: int) -> None:
+        assert self._choose is not None, "start() comes first"
+        del self._held[shared:], self._rows[shared:]
+        self.decoder.rewind(shared)
+        logits = self.decoder.feed(new, rows)
+        held = self._held + new
+        ends = range(len(held) - rows + 1, len(held) + 1)
+        fresh = [self._choose(row, held[:end]) for row, end in zip(logits, ends, strict=True)]
+        self._held = held
+        self._rows += [None] * (len(new) - rows)
+        self._rows += fresh
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:
+        return shorter
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

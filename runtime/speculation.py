@@ -1,0 +1,104 @@
+"""When to read ahead of the base model: decided by measured cost and acceptance, never with a say in the answer."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, TypeAlias
+
+from nudge_onnx.errors import NudgeError
+
+__all__ = ["CostModel", "Costs", "Speculation", "SpeculationMode"]
+
+SpeculationMode: TypeAlias = "int | Literal['auto', 'off']"
+"""`off`, `auto`, or how many tokens to read ahead wherever there is a guess."""
+
+_BUCKETS = (2, 4, 8, 16)
+# What a pass of so many rows costs beside one of two before it was ever measured (int8 weights on a CPU).
+_PRIOR = {2: 1.0, 4: 1.4, 8: 2.0, 16: 3.2}
+_FORGET = 0.1
+# Drafting ahead must promise this much before it is tried: a wrong promise costs time, a missed one does not.
+_MARGIN = 0.9
+
+
+class CostModel(Protocol):
+    """What a pass costs."""
+
+    def of(self, rows: int) -> float:
+        """Seconds of a pass of `rows` rows; 0 while nothing is known."""
+
+
+class Costs:
+    """A running mean of the time of passes, by their number of rows."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def add(self, rows: int, seconds: float) -> None:
+        """Count a pass; one of more rows than a draft has is a prefill and says nothing here."""
+        if rows <= _BUCKETS[-1]:
+            bucket = next(b for b in _BUCKETS if rows <= b)
+            known = self._seconds.get(bucket, seconds)
+            # A pause of the machine is no cost of the pass.
+            self._seconds[bucket] = known + _FORGET * (min(seconds, 3 * known) - known)
+
+    def of(self, rows: int) -> float:
+        """Seconds of a pass of `rows` rows; 0 while nothing is known."""
+        bucket = next((b for b in _BUCKETS if rows <= b), _BUCKETS[-1])
+        if bucket in self._seconds:
+            return self._seconds[bucket]
+        for other, seconds in self._seconds.items():
+            return seconds * _PRIOR[bucket] / _PRIOR[other]
+        return 0.0
+
+
+class Speculation:
+    """The policy of one answer. Raises `NudgeError` for a mode that is none."""
+
+    def __init__(self, mode: SpeculationMode, base: CostModel, nudge: CostModel) -> None:
+        if mode not in ("auto", "off") and not (isinstance(mode, int) and mode >= 0):
+            raise NudgeError(f"speculation must be 'auto', 'off' or a number of tokens, not {mode!r}")
+        self._fixed = None if mode == "auto" else 0 if mode == "off" else int(mode)
+        self._base = base
+        self._nudge = nudge
+        self._hits = 0.5
+        self.checked = 0
+        """Guessed tokens that the base model was asked about."""
+        self.accepted = 0
+        """Of these, the ones that it wrote itself."""
+
+    def saw(self, hit: bool) -> None:
+        """Note whether the base model wrote what was guessed next."""
+        self.checked += 1
+        self.accepted += hit
+        self._hits += _FORGET * (hit - self._hits)
+
+    def ahead(self, available: int) -> int:
+        """How many of the `available` guessed tokens to read in the next pass of the base model."""
+        if self._fixed is not None:
+            return min(self._fixed, available)
+        # A pass has two rows at the least, so one guess is free.
+        best, best_rate = min(1, available), self._rate(1, 0.0)
+        for bucket in _BUCKETS[1:]:
+            count = min(bucket - 1, available)
+            rate = self._rate(count, 0.0)
+            if rate > best_rate:
+                best, best_rate = count, rate
+        return best
+
+    def draft_length(self) -> int:
+        """How many tokens to draft afresh for the base model to check; 0 where that does not pay."""
+        if self._fixed is not None:
+            return self._fixed
+        plain = self._rate(0, 0.0)
+        best, best_rate = 0, plain / _MARGIN
+        for bucket in _BUCKETS[1:]:
+            count = bucket - 1
+            rate = self._rate(count, count * self._nudge.of(1))
+            if rate > best_rate:
+                best, best_rate = count, rate
+        return best
+
+    def _rate(self, count: int, drafting: float) -> float:
+        """Tokens of the base model per second, expected of a pass that checks `count` guesses."""
+        seconds = self._base.of(1 + count) + drafting
+        tokens = sum(self._hits**power for power in range(count + 1))
+        return tokens / seconds if seconds else 0.0

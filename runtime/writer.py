@@ -1,0 +1,83 @@
+"""A model in its part of an answer: its prompt, its way of spelling the shared text, and its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from .draft import START, Cut, Draft
+from .prompt import PromptIds
+from .reader import Choice, Reader
+from .text import Transcript, open_bytes
+from .tokenizer import Tokenizer
+
+__all__ = ["IdWriter", "Writer"]
+
+
+class Writer:
+    """A model that shares the answer as text, so that any two tokenizers go together."""
+
+    def __init__(self, reader: Reader[Choice], prompt: PromptIds, tokenizer: Tokenizer, ends: AbstractSet[int]) -> None:
+        self._reader = reader
+        self.prompt = prompt
+        self.tokenizer = tokenizer
+        self._ends = ends
+
+    def ids(
+        self, answer: Transcript, draft: Draft | None = None, begin: Cut = START, end: Cut | None = None
+    ) -> list[int]:
+        """The model's ids for prompt and answer, as it sees them when it receives the pen.
+
+        With `draft`, what that says between the cuts `begin` and `end` (by default all of it) follows the answer.
+        """
+        if draft is None:
+            self.prompt.settle(answer.text)
+            return self.prompt.encode(answer.text)
+        return self.prompt.encode(answer.text + draft.text[begin.chars : (end or draft.whole).chars])
+
+    def next(self, ids: Sequence[int], ahead: Sequence[int] = ()) -> Choice:
+        """The model's choice after `ids`; `ahead` is what may come then."""
+        return self._reader.next(ids, ahead)
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Whether the choice after `ids` was read already."""
+        return self._reader.knows(ids)
+
+    def ends(self, choice: Choice) -> bool:
+        """Whether the choice is to end."""
+        return choice.token in self._ends
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token writes."""
+        return self.tokenizer.bytes_of(token)
+
+    def draft(self, answer: Transcript, length: int) -> Draft:
+        """What this model would write next: at most `length` tokens, on to the end of a character, or to its end.
+
+        Raises `ContextLengthError` if its context is full.
+        """
+        ids = self.ids(answer)
+        start = len(ids)
+        top1: list[float] = []
+        data = b""
+        while len(top1) < length or open_bytes(data):
+            choice = self.next(ids)
+            if self.ends(choice):
+                return Draft(tuple(ids[start:]), tuple(top1), True, self.tokenizer)
+            ids.append(choice.token)
+            top1.append(choice.top1)
+            data += self.bytes_of(choice.token)
+        return Draft(tuple(ids[start:]), tuple(top1), False, self.tokenizer)
+
+
+class IdWriter(Writer):
+    """A model that shares its vocabulary with the other one, so that ids pass over as they are."""
+
+    def ids(
+        self, answer: Transcript, draft: Draft | None = None, begin: Cut = START, end: Cut | None = None
+    ) -> list[int]:
+        """Prompt, answer and draft as ids; nothing is spelt anew."""
+        ids = self.prompt.ids + answer.ids
+        if draft is not None:
+            ids += draft.ids[begin.tokens : (end or draft.whole).tokens]
+        return ids
