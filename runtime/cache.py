@@ -115,7 +115,6 @@ class GrowingCache:
     def __init__(self, graph: Graph) -> None:
         self.length = 0
         self._names = _names(graph)
-        self._outputs = [output.name for output in graph.session.get_outputs()]
         self._shape = graph.record.cache
         self._device = graph.device
         self._values = [self._value(self._empty()) for _ in self._names]
@@ -128,8 +127,8 @@ class GrowingCache:
 
     def advance(self, binding: Any, new: int) -> None:
         """Keep what the pass returned."""
-        outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
-        self._values = [outputs[present] for _, present in self._names]
+        # A binding returns outputs in the order they were first bound, and a decoder binds its cache before its logits.
+        self._values = binding.get_outputs()[: len(self._names)]
         self.length += new
 
     def rewind(self, length: int) -> None:
