@@ -35,9 +35,7 @@ def quantise(
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        converted: onnx.ModelProto = convert_float_to_float16(
-            model, keep_io_types=["logits"], disable_shape_infer=True
-        )
+        converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=["logits"], disable_shape_infer=True)
         return converted
     if precision == "fp32":
         return model

@@ -12,7 +12,9 @@ from typing import Any, Literal
 import onnx
 
 from .fold_tied_head import fold_tied_head
+from .fuse_norms import fuse_norms
 from .graph import Graph
+from .group_query_attention import context_rows, group_query_attention
 from .last_rows import LOGITS_ROWS, last_rows
 
 __all__ = ["PASSES", "Result", "apply"]
@@ -20,7 +22,7 @@ __all__ = ["PASSES", "Result", "apply"]
 Pass = Callable[[Graph, Mapping[str, Any]], bool]
 
 _PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": last_rows}
-_CONTRIB: dict[str, Pass] = {}
+_CONTRIB: dict[str, Pass] = {"fuse-norms": fuse_norms, "group-query-attention": group_query_attention}
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB)
 """Names of all passes, in the order they run."""
@@ -39,6 +41,8 @@ class Result:
     """Name of the int64 input [num_rows] that picks the positions to compute logits for."""
     inputs: tuple[str, ...]
     """Names of the graph's inputs; `position_ids` may have vanished."""
+    context_length: int | None
+    """Most positions of the rewritten graph where that is less than the model's own context; `None` for no new limit."""
 
 
 def apply(
@@ -69,4 +73,5 @@ def apply(
         cache_kind="in_place" if "group-query-attention" in applied else "growing",
         logits_rows=LOGITS_ROWS if LOGITS_ROWS in graph.inputs else None,
         inputs=graph.inputs,
+        context_length=context_rows(config) if "group-query-attention" in applied else None,
     )

@@ -183,7 +183,9 @@ class Graph:
         for index in reversed(range(len(self.proto.initializer))):
             if self.initializers.get(self.proto.initializer[index].name) is not self.proto.initializer[index]:
                 del self.proto.initializer[index]
-        self.proto.initializer.extend(self.initializers[name] for name in kept - {t.name for t in self.proto.initializer})
+        self.proto.initializer.extend(
+            self.initializers[name] for name in kept - {t.name for t in self.proto.initializer}
+        )
         self.proto.ClearField("node")
         self.proto.ClearField("value_info")
         self.proto.node.extend(nodes)

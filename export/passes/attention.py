@@ -1,0 +1,186 @@
+"""Recognises attention as Optimum writes it, by following edges from each Softmax."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .graph import Graph, Node
+
+__all__ = ["Attention", "Rotary", "find_attention"]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """x * cos + rotate_half(x) * sin: the value before it and the values that hold its cosines and sines."""
+
+    before: str
+    cos: str
+    sin: str
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One layer's attention. Values are [batch, heads, sequence, head_size]."""
+
+    layer: int
+    query: str
+    key: str
+    value: str
+    rotary: tuple[Rotary, Rotary] | None
+    """Of query and key."""
+    mask: str
+    """What is added to the scores."""
+    scale: float
+    softcap: float
+    output: str
+    """[batch, sequence, heads * head_size], after the heads were put side by side."""
+    appends: tuple[Node, Node]
+    """The Concat nodes that put new keys and values after the past ones."""
+
+
+def find_attention(graph: Graph, head_size: int) -> list[Attention]:
+    """Every attention that is recognised, sorted by layer."""
+    found = (_match(graph, node, head_size) for node in graph.of_type("Softmax"))
+    return sorted((attention for attention in found if attention is not None), key=lambda a: a.layer)
+
+
+def _match(graph: Graph, softmax: Node, head_size: int) -> Attention | None:
+    masked = graph.made_by(softmax.input[0], "Add")
+    output = _output(graph, softmax)
+    if masked is None or output is None:
+        return None
+    combined, joined = output
+    for scores, mask in (tuple(masked.input), tuple(reversed(masked.input))):
+        inside, factor, softcap = _scores(graph, scores, head_size)
+        if inside is not None:
+            break
+    else:
+        return None
+    query, query_factor = _unscale(graph, inside.input[0], head_size)
+    present_key, key_factor = _repeated(graph, inside.input[1], head_size)
+    present_value, _ = _repeated(graph, combined.input[1], head_size)
+    parts = present_key.split(".")
+    if len(parts) != 3 or parts[0] != "present" or present_value != f"present.{parts[1]}.value":
+        return None
+    appends = graph.made_by(present_key, "Concat"), graph.made_by(present_value, "Concat")
+    if appends[0] is None or appends[1] is None:
+        return None
+    key = appends[0].input[1]
+    rotary = _rotary(graph, query), _rotary(graph, key)
+    if (rotary[0] is None) != (rotary[1] is None):
+        return None
+    both = (rotary[0], rotary[1]) if rotary[0] is not None and rotary[1] is not None else None
+    return Attention(
+        layer=int(parts[1]),
+        query=both[0].before if both else query,
+        key=both[1].before if both else key,
+        value=appends[1].input[1],
+        rotary=both,
+        mask=mask,
+        scale=factor * query_factor * key_factor,
+        softcap=softcap,
+        output=joined,
+        appends=(appends[0], appends[1]),
+    )
+
+
+def _scores(graph: Graph, value: str, head_size: int) -> tuple[Node | None, float, float]:
+    """The MatMul behind the scores, their factor, and the soft-cap (0 for none)."""
+    value, factor = _unscale(graph, value, head_size)
+    tanh = graph.made_by(value, "Tanh")
+    softcap = 0.0
+    if tanh is not None:
+        softcap = factor
+        value, inner = _unscale(graph, tanh.input[0], head_size)
+        factor = inner * softcap
+    return graph.made_by(value, "MatMul"), factor, softcap
+
+
+def _unscale(graph: Graph, value: str, head_size: int) -> tuple[str, float]:
+    factor = 1.0
+    while (node := graph.made_by(value, "Mul", "Div")) is not None:
+        first, second = (_number(graph, name, head_size) for name in node.input)
+        if second is not None:
+            value, factor = node.input[0], factor * (second if node.op_type == "Mul" else 1 / second)
+        elif first is not None and node.op_type == "Mul":
+            value, factor = node.input[1], factor * first
+        else:
+            break
+    return value, factor
+
+
+def _number(graph: Graph, value: str, head_size: int) -> float | None:
+    """A scalar that is constant, or computed from the head size as GPT-2's scale is."""
+    known = graph.scalar(value)
+    node = graph.maker(value)
+    if known is not None or node is None:
+        return known
+    if node.op_type == "Slice" and graph.made_by(node.input[0], "Shape") is not None:
+        return float(head_size) if graph.scalar(node.input[1]) in (-1, 3) else None
+    if node.op_type not in ("Cast", "Sqrt", "Div", "Mul"):
+        return None
+    numbers = [_number(graph, name, head_size) for name in node.input]
+    operands = [number for number in numbers if number is not None]
+    if len(operands) != len(numbers):
+        return None
+    if node.op_type == "Sqrt":
+        return math.sqrt(operands[0])
+    if node.op_type == "Cast":
+        return operands[0]
+    return operands[0] * operands[1] if node.op_type == "Mul" else operands[0] / operands[1]
+
+
+def _repeated(graph: Graph, value: str, head_size: int) -> tuple[str, float]:
+    """Behind scaling, transposing, and the repetition of each KV head for its group of query heads."""
+    factor = 1.0
+    while True:
+        value, more = _unscale(graph, value, head_size)
+        factor *= more
+        node = graph.made_by(value, "Transpose", "Reshape", "Expand", "Unsqueeze")
+        if node is None:
+            return value, factor
+        value = node.input[0]
+
+
+def _output(graph: Graph, softmax: Node) -> tuple[Node, str] | None:
+    """The MatMul of weights and values, and the value in which the heads are joined."""
+    value = softmax.output[0]
+    for _ in range(4):  # IsNaN and Where guard rows that are masked whole; a Cast may stand between
+        users = [node for node in graph.users(value) if node.op_type != "IsNaN"]
+        if len(users) != 1:
+            return None
+        if users[0].op_type == "MatMul":
+            transpose = graph.only_user(users[0].output[0])
+            if transpose is None or list(graph.attribute(transpose, "perm", [])) != [0, 2, 1, 3]:
+                return None
+            joined = [node for node in graph.users(transpose.output[0]) if node.op_type == "Reshape"]
+            return (users[0], joined[0].output[0]) if len(joined) == 1 else None
+        if users[0].op_type not in ("Where", "Cast"):
+            return None
+        value = users[0].output[0]
+    return None
+
+
+def _rotary(graph: Graph, value: str) -> Rotary | None:
+    partial = graph.made_by(value, "Concat")
+    turned = graph.made_by(partial.input[0] if partial is not None else value, "Add")
+    if turned is None:
+        return None
+    products = [graph.made_by(name, "Mul") for name in turned.input]
+    if products[0] is None or products[1] is None:
+        return None
+    straight, crossed = products[0], products[1]
+    halves = graph.made_by(crossed.input[0], "Concat")
+    negated = graph.made_by(halves.input[0], "Neg") if halves is not None else None
+    low = graph.made_by(halves.input[1], "Slice") if halves is not None else None
+    high = graph.made_by(negated.input[0], "Slice") if negated is not None else None
+    before = straight.input[0]
+    if low is None or high is None or low.input[0] != before or high.input[0] != before:
+        return None
+    if partial is not None:  # only the first columns of a head turn, the others are put behind them unchanged
+        turning, rest = graph.made_by(before, "Slice"), graph.made_by(partial.input[1], "Slice")
+        if turning is None or rest is None or turning.input[0] != rest.input[0]:
+            return None
+        before = turning.input[0]
+    return Rotary(before, straight.input[1], crossed.input[1])

@@ -1,0 +1,243 @@
+"""`group-query-attention`: each layer's attention becomes one operator with its KV cache in place.
+
+Optimum's attention copies the whole past at every step (Concat), repeats it for every query head and builds a mask.
+ONNX Runtime's GroupQueryAttention writes new keys and values behind the past ones in the same buffer, turns (rotary)
+query and key itself, and knows sliding windows and soft-capping.
+
+Rotary tables and windows are read out of the graph by running that part of it, so every scaling of positions that the
+exporter knows is right here too. What is not exactly a causal mask, or a table that depends on the length, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from .attention import Attention, find_attention
+from .evaluate import evaluate
+from .graph import CONTRIB, Array, Graph
+
+__all__ = ["CONTEXT_LIMIT", "context_rows", "group_query_attention"]
+
+CONTEXT_LIMIT = 8192
+"""Most positions a rotary table holds. A table costs 4 * head_size bytes a position and layer kind: at a context of
+131,072 it would outweigh a small model's weights, and no CPU prefills that much in useful time."""
+
+
+def context_rows(config: Mapping[str, Any]) -> int:
+    """Positions that the rewritten graph can tell apart."""
+    return min(int(config.get("max_position_embeddings") or config.get("n_positions") or CONTEXT_LIMIT), CONTEXT_LIMIT)
+
+
+def group_query_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
+    """Rewrite all layers, or none if one of them is not recognised."""
+    shape = _past_shape(graph)
+    if shape is None:
+        return False
+    layers, kv_heads, head_size = shape
+    attentions = find_attention(graph, head_size)
+    if [attention.layer for attention in attentions] != list(range(layers)):
+        return False
+    windows = _Windows(graph, config)
+    tables = _Tables(graph, context_rows(config))
+    plans = []
+    for attention in attentions:
+        window = windows.of(attention.mask)
+        rotary = tables.of(attention)
+        sides = [_flatten(graph, value) for value in (attention.query, attention.key, attention.value)]
+        if window is None or rotary is None or any(side is None for side in sides):
+            return False
+        plans.append((attention, window, rotary))
+    if not _closed(graph, attentions):
+        return False
+    heads = int(config.get("num_attention_heads") or config["n_head"])
+    lengths = _lengths(graph)
+    for attention, window, rotary in plans:
+        _rewrite(graph, attention, heads, kv_heads, head_size, window, [*lengths, *tables.store(rotary)])
+    for layer in range(layers):
+        for kind in ("key", "value"):
+            for name in (f"past_key_values.{layer}.{kind}", f"present.{layer}.{kind}"):
+                graph.reshape(name, ["batch_size", kv_heads, "capacity", head_size])
+    return True
+
+
+def _past_shape(graph: Graph) -> tuple[int, int, int] | None:
+    keys = [v for v in graph.proto.input if v.name.startswith("past_key_values.") and v.name.endswith(".key")]
+    shapes = {tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in keys}
+    if len(shapes) != 1 or "attention_mask" not in graph.inputs:
+        return None
+    _, kv_heads, _, head_size = shapes.pop()
+    return len(keys), kv_heads, head_size
+
+
+class _Windows:
+    """Reads from a mask how far back its layer looks."""
+
+    def __init__(self, graph: Graph, config: Mapping[str, Any]) -> None:
+        self._graph = graph
+        self._tokens = int(config.get("sliding_window") or 8) + 8
+        self._known: dict[str, int | None] = {}
+
+    def of(self, mask: str) -> int | None:
+        """Positions visible to a token, itself included; -1 for all before it; `None` if the mask is of another kind."""
+        key = self._shared(mask)
+        if key not in self._known:
+            self._known[key] = self._measure(mask)
+        return self._known[key]
+
+    def _shared(self, mask: str) -> str:
+        """Layers cut their mask out of one that they share; the name of that one."""
+        where = self._graph.made_by(mask, "Where")
+        cut = self._graph.made_by(where.input[0] if where is not None else mask, "Slice")
+        return cut.input[0] if cut is not None else mask
+
+    def _measure(self, mask: str) -> int | None:
+        bias = evaluate(self._graph, mask, self._tokens)
+        if bias is None or bias.shape[-2:] != (self._tokens, self._tokens):
+            return None
+        visible = bias.reshape(-1, self._tokens, self._tokens)[0] == 0
+        row, column = np.ogrid[: self._tokens, : self._tokens]
+        window = int(visible[-1].sum())
+        expected = (column <= row) & (column > row - window)
+        if not np.array_equal(visible, expected):
+            return None
+        return -1 if window == self._tokens else window
+
+
+class _Tables:
+    """Reads cosines and sines of all positions out of the graph."""
+
+    def __init__(self, graph: Graph, rows: int) -> None:
+        self._graph = graph
+        self._rows = rows
+        self._known: dict[str, Array | None] = {}
+
+    def of(self, attention: Attention) -> tuple[str, ...] | None:
+        """Keys of the layer's two tables, none for a model without rotary; `None` if they are of another kind."""
+        if attention.rotary is None:
+            return ()
+        query, key = attention.rotary
+        names = self._shared(query.cos), self._shared(query.sin)
+        if names != (self._shared(key.cos), self._shared(key.sin)):
+            return None
+        return names if all(self._table(name) is not None for name in names) else None
+
+    def store(self, names: tuple[str, ...]) -> list[str]:
+        """Names of the initialisers [rows, rotated columns / 2]."""
+        stored = []
+        for name in names:
+            table = self._table(name)
+            assert table is not None  # `of` found it
+            stored.append(self._graph.store(f"rotary.{sorted(self._known).index(name)}", table))
+        return stored
+
+    def _shared(self, value: str) -> str:
+        unsqueeze = self._graph.made_by(value, "Unsqueeze")
+        return unsqueeze.input[0] if unsqueeze is not None else value
+
+    def _table(self, name: str) -> Array | None:
+        if name not in self._known:
+            self._known[name] = self._measure(name)
+        return self._known[name]
+
+    def _measure(self, name: str) -> Array | None:
+        few = min(16, self._rows)
+        whole, start = (evaluate(self._graph, name, tokens) for tokens in (self._rows, few))
+        if whole is None or start is None or whole.ndim != 3 or whole.shape[:2] != (1, self._rows):
+            return None
+        half = whole.shape[-1] // 2
+        if not np.array_equal(whole[..., :half], whole[..., half:]):
+            return None
+        # Dynamic and long scalings change the table with the length of the text: no fixed table holds them.
+        return whole[0, :, :half] if np.allclose(whole[:, :few], start, atol=1e-6) else None
+
+
+def _flatten(graph: Graph, value: str) -> tuple[str, onnx.NodeProto | None] | None:
+    """[batch, heads, sequence, head_size] back to before the heads were moved, and the norm in between, if any.
+
+    The value is [batch, sequence, heads * head_size], or [batch, sequence, heads, head_size] behind a norm.
+    """
+    norm = graph.made_by(value, "SimplifiedLayerNormalization")
+    moved = graph.made_by(norm.input[0] if norm is not None else value, "Transpose")
+    if moved is None or list(graph.attribute(moved, "perm")) != [0, 2, 1, 3]:
+        return None
+    if norm is None:
+        norm = graph.made_by(moved.input[0], "SimplifiedLayerNormalization")
+        split = graph.made_by(norm.input[0] if norm is not None else moved.input[0], "Reshape")
+    else:
+        split = graph.made_by(moved.input[0], "Reshape")
+    return (split.input[0], norm) if split is not None else None
+
+
+def _closed(graph: Graph, attentions: list[Attention]) -> bool:
+    """Nothing outside attention may look at the past: its length is now a capacity."""
+    made = [attention.output for attention in attentions]
+    made += [append.output[0] for attention in attentions for append in attention.appends]
+    sides = [_flatten(graph, side) for a in attentions for side in (a.query, a.key, a.value)]
+    ends = ["logits", *(side[0] for side in sides if side is not None)]
+    rest = graph.ancestors(ends, stop=dict.fromkeys(made))
+    return not any(name in made[len(attentions) :] or name.startswith("past_") for node in rest for name in node.input)
+
+
+def _lengths(graph: Graph) -> list[str]:
+    """The operator's two lengths from the attention mask: index of the last valid key per text, and the mask's width."""
+    counted = graph.add(
+        "ReduceSum", ["attention_mask", graph.store("attention.axis", np.array([1]))], "attention.count", keepdims=0
+    )
+    last = graph.add("Sub", [counted, graph.store("attention.one", np.array([1]))], "attention.last")
+    shape = graph.add("Shape", ["attention_mask"], "attention.shape")
+    width = graph.add("Gather", [shape, graph.store("attention.second", np.array(1))], "attention.width", axis=0)
+    int32 = onnx.TensorProto.INT32
+    return [
+        graph.add("Cast", [last], "seqlens_k", to=int32),
+        graph.add("Cast", [width], "total_sequence_length", to=int32),
+    ]
+
+
+def _rewrite(
+    graph: Graph, found: Attention, heads: int, kv_heads: int, head_size: int, window: int, tail: list[str]
+) -> None:
+    name = f"attention.{found.layer}"
+    query = _side(graph, found.query, f"{name}.query", heads, head_size)
+    key = _side(graph, found.key, f"{name}.key", kv_heads, head_size)
+    value = _side(graph, found.value, f"{name}.value", kv_heads, head_size)
+    for append in found.appends:
+        graph.remove(append)
+    joined = graph.maker(found.output)
+    assert joined is not None  # the Reshape that the match ends with
+    graph.remove(joined)
+    past = [f"past_key_values.{found.layer}.{kind}" for kind in ("key", "value")]
+    graph.add(
+        "GroupQueryAttention",
+        [query, key, value, *past, *tail],
+        [found.output, *(append.output[0] for append in found.appends)],
+        domain=CONTRIB,
+        num_heads=heads,
+        kv_num_heads=kv_heads,
+        scale=found.scale,
+        softcap=found.softcap,
+        local_window_size=window,
+        do_rotary=int(found.rotary is not None),
+        rotary_interleaved=0,
+    )
+
+
+def _side(graph: Graph, value: str, name: str, heads: int, head_size: int) -> str:
+    side = _flatten(graph, value)
+    assert side is not None  # checked before anything was edited
+    flat, norm = side
+    if norm is None:
+        return flat
+    split = graph.add(
+        "Reshape", [flat, graph.store(f"heads.{heads}", np.array([0, 0, heads, head_size]))], f"{name}.heads"
+    )
+    normed = graph.add("SimplifiedLayerNormalization", [split, norm.input[1]], f"{name}.normed")
+    made = graph.maker(normed)
+    assert made is not None
+    made.attribute.extend(norm.attribute)
+    return graph.add(
+        "Reshape", [normed, graph.store(f"flat.{heads}", np.array([0, 0, heads * head_size]))], f"{name}.flat"
+    )
