@@ -1,0 +1,47 @@
+# Two commands: `make demo` shows the package at work on a real pair, `make test` runs every test.
+# Both create what they need in .venv and .cache, and nothing outside this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+PROMPT ?= What are three good reasons to learn a second language?
+
+.PHONY: demo test test-fast check bundles clean
+
+demo: $(VENV)/installed $(CACHE)/pair.json
+	@test -f $(CACHE)/bundles/int8/nudge.json || $(BIN)/python demo/build.py $(CACHE) int8
+	$(BIN)/python demo/compare.py $(CACHE)/bundles/int8 "$(PROMPT)"
+
+test: $(VENV)/installed bundles
+	$(BIN)/python -m pytest -m ""
+
+test-fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not real"
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p nudge_onnx
+	$(BIN)/lint-imports
+
+bundles: $(VENV)/installed $(CACHE)/pair.json
+	@for precision in fp32 int8 int4; do \
+	  test -f $(CACHE)/bundles/$$precision/nudge.json || $(BIN)/python demo/build.py $(CACHE) $$precision || exit 1; \
+	done
+
+# Not editable: type checkers do not follow the mapping of export/ and runtime/ into the package in a source tree.
+$(VENV)/installed: pyproject.toml constraints.txt $(shell find nudge_onnx export runtime -name '*.py' -o -name '*.json')
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Alone and first: a torch that is already there keeps other packages from asking for a larger build of it.
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt '.[cpu,export,dev]'
+	@touch $@
+
+$(CACHE)/pair.json: demo/fetch.py
+	@mkdir -p $(CACHE)
+	$(PYTHON) demo/fetch.py $(CACHE)/models > $@.part
+	@mv $@.part $@
+
+clean:
+	rm -rf $(VENV) $(CACHE) build *.egg-info
