@@ -1,0 +1,139 @@
+"""Tiny randomly initialised checkpoints: real architectures of two layers that export and run in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ARCHITECTURES", "CHAT_TEMPLATE", "tiny_checkpoint", "tiny_tokenizer"]
+
+BOS, EOS, IM_START, IM_END = "<s>", "</s>", "<|im_start|>", "<|im_end|>"
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+CORPUS = (
+    "The sky is blue because small molecules scatter short waves more than long ones.",
+    "A base model knows a lot, and a small aligned model knows how to answer.",
+    "Question: what is 12 + 30? Answer: 42. Step 1: add the tens. Step 2: add the ones.",
+    "def add(a, b):\n    return a + b\n\nprint(add(1, 2))\n",
+    "Über den Wolken muss die Freiheit wohl grenzenlos sein. 日本語の文章。 Ελληνικά. 😀 naïve café.",
+    "- first item\n- second item\n\nIn conclusion, there are many   reasons why.",
+)
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    # Wide enough that two layers of random weights really depend on what they read.
+    "initializer_range": 0.125,
+}
+GEMMA: dict[str, Any] = {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 16}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": SIZES,
+    "mistral": SIZES | {"sliding_window": 16, "head_dim": 16},
+    "gemma2": SIZES | GEMMA,
+    "gemma3": SIZES | GEMMA | {"layer_types": ["sliding_attention", "full_attention"], "rope_local_base_freq": 1e4},
+    "olmo": SIZES,
+    "olmo2": SIZES,
+    "qwen2": SIZES,
+    "qwen3": SIZES | {"head_dim": 32},
+    "phi3": SIZES,
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.125},
+}
+"""Configuration of each architecture. Sliding windows are shorter than the tests' prompts."""
+
+CLASSES = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "gemma2": "Gemma2",
+    "gemma3": "Gemma3Text",
+    "olmo": "Olmo",
+    "olmo2": "Olmo2",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "phi3": "Phi3",
+    "gpt2": "GPT2",
+}
+
+
+def tiny_tokenizer(vocabulary: int = 320, *, bos: bool = True, corpus: tuple[str, ...] = CORPUS) -> Any:
+    """A trained byte-level BPE `tokenizers.Tokenizer`; with `bos` its post-processor puts `<s>` first.
+
+    Two vocabulary sizes give two tokenizers that cut the same text differently.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[BOS, EOS, IM_START, IM_END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+        )
+    return tokenizer
+
+
+def tiny_checkpoint(
+    folder: Path,
+    architecture: str,
+    seed: int = 0,
+    scale: float = 1.0,
+    tokenizer: Any = None,
+    chat: bool = False,
+    tied: bool = False,
+) -> Path:
+    """Write a checkpoint (safetensors, configuration, tokenizer) of about 100,000 parameters and return its folder.
+
+    `architecture` is a key of `ARCHITECTURES`. With `scale` 1 the logits' standard deviation is about 1; larger values
+    multiply it, so that the top-1 probability spreads between uncertain (1) and almost sure (10). `tokenizer` is a
+    `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat` adds a chat template and two end tokens. `tied`
+    shares head and embedding, as many small models do.
+    """
+    import torch
+    import transformers
+
+    tokenizer = tokenizer or tiny_tokenizer()
+    name = CLASSES[architecture]
+    end = [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(EOS)] if chat else tokenizer.token_to_id(EOS)
+    config = getattr(transformers, f"{name}Config")(
+        **ARCHITECTURES[architecture],
+        vocab_size=tokenizer.get_vocab_size(),
+        tie_word_embeddings=tied,
+        bos_token_id=tokenizer.token_to_id(BOS),
+        eos_token_id=tokenizer.token_to_id(EOS),
+        pad_token_id=tokenizer.token_to_id(EOS),
+    )
+    torch.manual_seed(seed)
+    model_class = {"gpt2": "GPT2LMHeadModel", "gemma3": "Gemma3ForCausalLM"}.get(architecture, f"{name}ForCausalLM")
+    model = getattr(transformers, model_class)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Norms and biases start at exactly one or zero; a graph that drops one of them would go unnoticed.
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        model.lm_head.weight.mul_(scale)
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=end, pad_token_id=config.pad_token_id
+    )
+    model.save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=IM_END if chat else EOS,
+        pad_token=EOS,
+        chat_template=CHAT_TEMPLATE if chat else None,
+    ).save_pretrained(folder)
+    return folder
