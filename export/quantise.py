@@ -7,6 +7,7 @@ import onnx
 
 from .passes.graph import CONTRIB, Graph, Node
 from .passes.head import find_head
+from .passes.shared_embedding import SharedEmbedding, find_shared_embedding
 from .quantise_blocks import BLOCK, quantise_rows
 
 __all__ = ["PRECISIONS", "quantise"]
@@ -27,7 +28,7 @@ def quantise(
 ) -> onnx.ModelProto:
     """Bring a rewritten graph to a precision; `model` is edited in place and returned.
 
-    `int8` and `int4` turn every MatMul with a constant matrix into MatMulNBits; under `int4` the head keeps
+    `int8` and `int4` turn every MatMul or Gemm with a constant matrix into MatMulNBits; under `int4` the head keeps
     `head_bits`: it is where four bits hurt a small model most. Raises `ValueError` for an unknown precision.
     """
     if precision not in PRECISIONS:
@@ -42,14 +43,20 @@ def quantise(
     graph = Graph(model)
     bits = 8 if precision == "int8" else 4
     head = find_head(graph)
-    for node in list(graph.of_type("MatMul")):
+    for node in list(graph.of_type("MatMul", "Gemm")):
         _quantise_matmul(graph, node, max(bits, head_bits) if node is head else bits, symmetric, accuracy_level)
     graph.sweep()
     return model
 
 
+_PLAIN_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+"""Attributes of a Gemm that is a MatMul with a bias, as GPT-2's layers are."""
+
+
 def _quantise_matmul(graph: Graph, node: Node, bits: int, symmetric: bool, accuracy_level: int) -> None:
-    hidden, weight = node.input
+    hidden, weight, *bias = node.input
+    if any(graph.attribute(node, name, default) != default for name, default in _PLAIN_GEMM.items()):
+        return
     dims = graph.dims(weight)
     if dims is None or len(dims) != 2:
         return
@@ -63,8 +70,12 @@ def _quantise_matmul(graph: Graph, node: Node, bits: int, symmetric: bool, accur
         graph.store(f"{weight}.codes", blocks.codes),
         graph.store(f"{weight}.scales", blocks.scales),
     ]
-    if blocks.zero_points is not None:
-        inputs.append(graph.store(f"{weight}.zero_points", blocks.zero_points))
+    if blocks.zero_points is not None or bias:
+        zeros = blocks.zero_points
+        inputs.append("" if zeros is None else graph.store(f"{weight}.zero_points", zeros))
+    if bias:
+        inputs += ["", *bias]
+    embedding = find_shared_embedding(graph, weight)
     graph.remove(node)
     graph.add(
         "MatMulNBits",
@@ -77,5 +88,27 @@ def _quantise_matmul(graph: Graph, node: Node, bits: int, symmetric: bool, accur
         block_size=BLOCK,
         accuracy_level=accuracy_level,
     )
+    if embedding is not None and dims[0] % BLOCK == 0:  # a padded block would lengthen the embedding's rows
+        _quantise_embedding(graph, embedding, inputs, bits)
     if not graph.users(weight):
         graph.drop(weight)
+
+
+def _quantise_embedding(graph: Graph, embedding: SharedEmbedding, head_inputs: list[str], bits: int) -> None:
+    gather, transpose = embedding
+    _, codes, scales, *zeros = head_inputs
+    for node in embedding:
+        graph.remove(node)
+    # The head's codes are [rows, blocks, bytes]; this operator wants a row in one piece.
+    shape = graph.store("embedding.shape", np.array([graph.initializers[codes].dims[0], -1]))
+    rows = graph.add("Reshape", [codes, shape], "embedding.codes")
+    graph.add(
+        "GatherBlockQuantized",
+        [rows, gather.input[1], scales, *zeros[:1]],
+        transpose.output[0],
+        domain=CONTRIB,
+        bits=bits,
+        block_size=BLOCK,
+        gather_axis=0,
+        quantize_axis=1,
+    )

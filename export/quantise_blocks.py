@@ -17,8 +17,8 @@ _ROWS_AT_ONCE = 4096
 """Rows quantised together: the search holds a few copies of them."""
 
 _CANDIDATES: tuple[float, ...] = tuple(np.linspace(0.80, 1.05, 11))
-"""Shrinkages of the range that are tried for a 4-bit block. Clipping its largest weight a little often costs less than a
-coarser grid for the other 31."""
+"""Shrinkages of the range that are tried for a 4-bit block. Clipping its largest weight a little often costs less than
+a coarser grid for the other 31."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def _quantise(rows: npt.NDArray[np.float32], bits: int, symmetric: bool) -> Piec
             error = _error(blocks, trial)
             better = error < least
             least = np.where(better, error, least)
-            for kept, new in zip(best, trial, strict=True):
-                kept[better] = new[better]
+            best[0][better] = trial[0][better]
+            best[1][better] = trial[1][better]
+            best[2][better] = trial[2][better]
     return best
 
 
@@ -100,5 +101,5 @@ def _pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
         return codes
     if codes.shape[-1] % 2:
         codes = np.concatenate([codes, np.zeros((*codes.shape[:-1], 1), np.uint8)], -1)
-    packed: npt.NDArray[np.uint8] = codes[..., 0::2] | (codes[..., 1::2] << 4)
+    packed: npt.NDArray[np.uint8] = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
     return packed

@@ -13,16 +13,24 @@ import onnx
 
 from .fold_tied_head import fold_tied_head
 from .fuse_norms import fuse_norms
+from .fuse_projections import fuse_gate_up, fuse_qkv
 from .graph import Graph
 from .group_query_attention import context_rows, group_query_attention
 from .last_rows import LOGITS_ROWS, last_rows
+from .shared_embedding import shared_embedding
 
 __all__ = ["PASSES", "Result", "apply"]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]
 
 _PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": last_rows}
-_CONTRIB: dict[str, Pass] = {"fuse-norms": fuse_norms, "group-query-attention": group_query_attention}
+_CONTRIB: dict[str, Pass] = {
+    "fuse-norms": fuse_norms,
+    "group-query-attention": group_query_attention,
+    "fuse-qkv": fuse_qkv,
+    "fuse-gate-up": fuse_gate_up,
+    "shared-embedding": shared_embedding,
+}
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB)
 """Names of all passes, in the order they run."""
@@ -42,7 +50,7 @@ class Result:
     inputs: tuple[str, ...]
     """Names of the graph's inputs; `position_ids` may have vanished."""
     context_length: int | None
-    """Most positions of the rewritten graph where that is less than the model's own context; `None` for no new limit."""
+    """Most positions of the rewritten graph, at most the model's own context; `None` where no pass sets a limit."""
 
 
 def apply(

@@ -51,13 +51,14 @@ def _match(graph: Graph, softmax: Node, head_size: int) -> Attention | None:
     if masked is None or output is None:
         return None
     combined, joined = output
-    for scores, mask in (tuple(masked.input), tuple(reversed(masked.input))):
-        inside, factor, softcap = _scores(graph, scores, head_size)
-        if inside is not None:
-            break
-    else:
+    first, second = masked.input
+    mask, (inside, factor, softcap) = second, _scores(graph, first, head_size)
+    if inside is None:
+        mask, (inside, factor, softcap) = first, _scores(graph, second, head_size)
+    if inside is None:
         return None
     query, query_factor = _unscale(graph, inside.input[0], head_size)
+    query = graph.uncast(query)
     present_key, key_factor = _repeated(graph, inside.input[1], head_size)
     present_value, _ = _repeated(graph, combined.input[1], head_size)
     parts = present_key.split(".")
@@ -66,7 +67,7 @@ def _match(graph: Graph, softmax: Node, head_size: int) -> Attention | None:
     appends = graph.made_by(present_key, "Concat"), graph.made_by(present_value, "Concat")
     if appends[0] is None or appends[1] is None:
         return None
-    key = appends[0].input[1]
+    key = graph.uncast(appends[0].input[1])
     rotary = _rotary(graph, query), _rotary(graph, key)
     if (rotary[0] is None) != (rotary[1] is None):
         return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import onnx
-
 from .graph import Graph, Node
 
 __all__ = ["fuse_norms"]
@@ -46,7 +44,7 @@ def _fuse(graph: Graph, power: Node) -> bool:
     graph.remove(weighted)
     graph.add(
         "SimplifiedLayerNormalization",
-        [_uncast(graph, x), weight],
+        [graph.uncast(x), weight],
         weighted.output[0],
         axis=-1,
         epsilon=epsilon,
@@ -63,9 +61,3 @@ def _next(graph: Graph, node: Node, *kinds: str) -> Node | None:
 def _last_axis(graph: Graph, mean: Node) -> bool:
     axes = graph.constant(mean.input[1]) if len(mean.input) > 1 else graph.attribute(mean, "axes")
     return axes is not None and [int(axis) for axis in axes] == [-1] and graph.attribute(mean, "keepdims", 1) == 1
-
-
-def _uncast(graph: Graph, value: str) -> str:
-    """The exporter computes norms in fp32 and says so with a Cast, a no-op in an fp32 graph."""
-    cast = graph.made_by(value, "Cast")
-    return cast.input[0] if cast is not None and graph.attribute(cast, "to") == onnx.TensorProto.FLOAT else value

@@ -79,7 +79,8 @@ class Graph:
     def constant(self, value: str) -> Array | None:
         """What an initialiser or a Constant node holds; `None` for anything computed."""
         if value in self.initializers:
-            return numpy_helper.to_array(self.initializers[value])
+            array: Array = numpy_helper.to_array(self.initializers[value])
+            return array
         node = self.made_by(value, "Constant")
         if node is None:
             return None
@@ -90,6 +91,11 @@ class Graph:
         """A constant of one element as a float."""
         array = self.constant(value)
         return float(array.reshape(())) if array is not None and array.size == 1 else None
+
+    def uncast(self, value: str) -> str:
+        """Behind a Cast to fp32: the exporter writes one wherever a model asks for fp32, a no-op in an fp32 graph."""
+        cast = self.made_by(value, "Cast")
+        return cast.input[0] if cast is not None and self.attribute(cast, "to") == onnx.TensorProto.FLOAT else value
 
     def dims(self, value: str) -> tuple[int, ...] | None:
         """Shape of an initialiser, without reading it."""
@@ -149,7 +155,7 @@ class Graph:
             self.rewire(node, old, new)
 
     def ancestors(self, values: Iterable[str], stop: Mapping[str, Any] | None = None) -> list[Node]:
-        """The nodes that some values depend on, each after what it depends on; values in `stop` are not looked behind."""
+        """The nodes that some values depend on, each after what it reads; `stop` names values not to look behind."""
         stop = stop or {}
         order: list[Node] = []
         seen: set[int] = set()
@@ -173,7 +179,7 @@ class Graph:
         return order
 
     def sweep(self) -> None:
-        """Write the graph back: nodes sorted, whatever no output depends on dropped, inputs that nothing reads included."""
+        """Write the graph back: nodes sorted, and without what no output depends on, inputs included."""
         order = self.ancestors(self.outputs)
         read = {value for node in order for value in node.input}
         self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in read}

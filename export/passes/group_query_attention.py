@@ -82,7 +82,7 @@ class _Windows:
         self._known: dict[str, int | None] = {}
 
     def of(self, mask: str) -> int | None:
-        """Positions visible to a token, itself included; -1 for all before it; `None` if the mask is of another kind."""
+        """Positions that a token sees, itself included; -1 for all; `None` if the mask is of another kind."""
         key = self._shared(mask)
         if key not in self._known:
             self._known[key] = self._measure(mask)
@@ -183,7 +183,7 @@ def _closed(graph: Graph, attentions: list[Attention]) -> bool:
 
 
 def _lengths(graph: Graph) -> list[str]:
-    """The operator's two lengths from the attention mask: index of the last valid key per text, and the mask's width."""
+    """The operator's two lengths from the attention mask: last valid key per text, and the mask's width."""
     counted = graph.add(
         "ReduceSum", ["attention_mask", graph.store("attention.axis", np.array([1]))], "attention.count", keepdims=0
     )

@@ -12,7 +12,7 @@ _ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Tanh", "Cast", "Identity")
 
 
 def find_head(graph: Graph) -> Node | None:
-    """The MatMul that makes the logits, before any element-wise node such as Gemma-2's soft-cap or Granite's scaling."""
+    """The MatMul that makes the logits, before any element-wise node such as Gemma-2's soft-cap."""
     value = LOGITS
     while (node := graph.maker(value)) is not None:
         if node.op_type in ("MatMul", "MatMulNBits"):

@@ -17,7 +17,7 @@ from .head import LOGITS, find_head
 __all__ = ["LOGITS_ROWS", "last_rows"]
 
 LOGITS_ROWS = "logits_rows"
-"""Name of the int64 input [num_rows]: indices along the sequence axis of this call's tokens; negative ones count from its end."""
+"""Name of the int64 input [num_rows]: indices among the tokens of this call; negative ones count from the last."""
 
 
 def last_rows(graph: Graph, config: Mapping[str, Any]) -> bool:
