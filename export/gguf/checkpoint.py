@@ -1,0 +1,79 @@
+"""From a `.gguf` file to an ordinary Hugging Face checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gguf import LlamaFileType
+from transformers import GenerationConfig
+
+from nudge_onnx.bundle import sha256_of
+from nudge_onnx.errors import SourceError
+
+from .metadata import Metadata, read_metadata
+from .tokenizer import build_tokenizer, for_transformers
+from .vocabulary import Vocabulary
+from .weights import check_architecture, load_weights
+
+__all__ = ["PROVENANCE", "to_checkpoint"]
+
+PROVENANCE = "provenance.json"
+
+
+def to_checkpoint(gguf: Path, folder: Path) -> None:
+    """Write a checkpoint that `from_pretrained(folder)` loads: weights in fp32, tokenizer, chat template.
+
+    `provenance.json` beside them keeps `name`, `licence`, `quantization` and `base_models` of the file (`None` or
+    empty where it names none), and its `sha256`.
+
+    Raises `SourceError`, one line, for a file that is not GGUF, is corrupt or truncated, or of an architecture or
+    tokenizer that cannot be rebuilt exactly.
+    """
+    metadata = read_metadata(gguf)
+    check_architecture(metadata)
+    tokenizer, vocabulary = build_tokenizer(metadata)
+    model = load_weights(gguf, metadata)
+    if model.get_input_embeddings().num_embeddings != len(vocabulary.tokens):
+        raise SourceError(f"{gguf} has not one embedding per token; its tokenizer belongs to another model")
+    _set_special_ids(model, vocabulary)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    for_transformers(tokenizer, vocabulary, metadata).save_pretrained(folder)
+    text = json.dumps(_provenance(gguf, metadata), indent=2, ensure_ascii=False)
+    (folder / PROVENANCE).write_text(text + "\n", encoding="utf-8")
+
+
+def _set_special_ids(model: Any, vocabulary: Vocabulary) -> None:
+    # Without this the ids are the defaults of the architecture's config class, which are another model's.
+    end_ids = list(vocabulary.end_ids)
+    ids = {"bos_token_id": vocabulary.bos_id, "pad_token_id": vocabulary.padding_id}
+    for key, value in ids.items():
+        setattr(model.config, key, value)
+    model.config.eos_token_id = end_ids[0] if len(end_ids) == 1 else end_ids
+    model.generation_config = GenerationConfig(eos_token_id=end_ids, **ids)
+
+
+def _provenance(gguf: Path, metadata: Metadata) -> dict[str, Any]:
+    count = metadata.get("general.base_model.count", int, 0)
+    return {
+        "name": metadata.get("general.name", str, "") or None,
+        "organization": metadata.get("general.organization", str, "") or None,
+        "licence": metadata.get("general.license", str, "") or None,
+        "licence_link": metadata.get("general.license.link", str, "") or None,
+        "file": gguf.name,
+        "sha256": sha256_of(gguf),
+        "quantization": _quantization(metadata),
+        "base_models": [
+            {key: metadata.get(f"general.base_model.{n}.{key}", str, "") or None for key in ("name", "repo_url")}
+            for n in range(count)
+        ],
+    }
+
+
+def _quantization(metadata: Metadata) -> str | None:
+    try:
+        return LlamaFileType(metadata.require("general.file_type", int)).name.removeprefix("MOSTLY_")
+    except (SourceError, ValueError):
+        return None
