@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from nudge_onnx.bundle import Prompt
@@ -52,16 +53,21 @@ def render(prompt: Prompt, messages: Sequence[Message], system_prompt: str) -> s
 
     Raises `BundleError` if the template fails or rejects the messages.
     """
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _reject
-    environment.globals["strftime_now"] = lambda pattern: datetime.now(tz=timezone.utc).strftime(pattern)
     with_system = [{"role": "system", "content": system_prompt}, *messages] if system_prompt else list(messages)
     try:
-        return environment.from_string(prompt.template).render(
+        return _compile(prompt.template).render(
             messages=with_system, add_generation_prompt=True, **prompt.tokens
         )
     except (TemplateError, TypeError, ValueError) as error:
         raise BundleError(f"the prompt template refused the conversation: {str(error).splitlines()[0]}") from None
+
+
+@lru_cache(maxsize=16)
+def _compile(template: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = _reject
+    environment.globals["strftime_now"] = lambda pattern: datetime.now(tz=timezone.utc).strftime(pattern)
+    return environment.from_string(template)
 
 
 def _reject(message: str) -> Any:

@@ -1,0 +1,223 @@
+"""The public face, on tiny pairs that were exported for real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pairs import Pair
+
+from nudge_onnx import Answer, NudgedLM
+from nudge_onnx.errors import BundleError, ContextLengthError, NudgeError, ProviderError
+from nudge_onnx.runtime.gates import Softmax
+from nudge_onnx.runtime.sampling import Sampling
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_word_pair: Pair) -> Iterator[NudgedLM]:
+    with NudgedLM.load(tiny_word_pair.bundle) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def token_lm(tiny_token_pair: Pair) -> Iterator[NudgedLM]:
+    with NudgedLM.load(tiny_token_pair.bundle) as loaded:
+        yield loaded
+
+
+def outcome(answer: Answer) -> tuple[object, ...]:
+    return answer.text, answer.pieces, answer.finish_reason
+
+
+def test_a_stream_is_the_answer_in_pieces(lm: NudgedLM) -> None:
+    whole = lm.generate("the cat", max_new_tokens=40)
+    stream = lm.stream("the cat", max_new_tokens=40)
+    pieces = list(stream)
+    assert "".join(piece.text for piece in pieces) == whole.text
+    assert outcome(stream.answer) == outcome(whole)
+    assert sum(whole.tokens.values()) == sum(len(piece.token_ids) for piece in pieces) <= 40
+    assert 0 < whole.nudging_ratio <= 1
+    assert whole.timings.load > 0
+    assert whole.timings.decode > 0
+
+
+def test_closing_a_stream_cancels_it_and_leaves_usable_caches(lm: NudgedLM) -> None:
+    whole = lm.generate("the dog", max_new_tokens=40)
+    for stop_after in range(1, 6):
+        with lm.stream("the dog", max_new_tokens=40) as stream:
+            pieces = [piece for piece, _ in zip(stream, range(stop_after), strict=False)]
+        assert stream.answer.finish_reason == "cancelled"
+        assert whole.text.startswith("".join(piece.text for piece in pieces))
+        assert outcome(lm.generate("the dog", max_new_tokens=40)) == outcome(whole)
+
+
+def test_an_answer_again_feeds_almost_nothing(lm: NudgedLM) -> None:
+    first = lm.generate("a man ran to town", max_new_tokens=30)
+    again = lm.generate("a man ran to town", max_new_tokens=30)
+    assert outcome(first) == outcome(again)
+    # Only the last row of a prompt is read anew, and what an answer does not hold in its models' own spelling.
+    assert again.timings.fed["nudge"] < first.timings.fed["nudge"]
+
+
+def test_a_turn_of_a_conversation_feeds_only_what_is_new(tiny_token_pair: Pair) -> None:
+    with NudgedLM.load(tiny_token_pair.bundle) as lm:
+        history = [{"role": "user", "content": "the cat sat on the mat and the dog ran to town " * 3}]
+        first = lm.generate(history, max_new_tokens=12)
+        prompt = first.timings.fed["base"] - sum(first.tokens.values())
+        history += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "and then"}]
+        second = lm.generate(history, max_new_tokens=12)
+        assert second.timings.fed["base"] < prompt / 2
+        assert second.timings.fed["nudge"] < prompt / 2
+        # Editing the last question rewinds to what is still the same.
+        edited = lm.generate([*history[:-1], {"role": "user", "content": "so what"}], max_new_tokens=12)
+        assert edited.timings.fed["base"] < prompt / 2
+
+
+def test_two_conversations_alternate_without_reading_their_past_again(tiny_word_pair: Pair) -> None:
+    texts = ["the cat sat on the mat " * 6, "old men ran to town for an hour " * 6]
+    with NudgedLM.load(tiny_word_pair.bundle) as lm:
+        fresh = [lm.generate(text, max_new_tokens=4) for text in texts]
+        again = [lm.generate(text, max_new_tokens=4) for text in texts]
+        assert all(b.timings.fed["base"] < a.timings.fed["base"] / 3 for a, b in zip(fresh, again, strict=True))
+    with NudgedLM.load(tiny_word_pair.bundle, cache_mib=0) as lm:
+        fresh = [lm.generate(text, max_new_tokens=4) for text in texts]
+        again = [lm.generate(text, max_new_tokens=4) for text in texts]
+        # Without memory for two, the second conversation took the first one's cache.
+        assert again[0].timings.fed["base"] > fresh[0].timings.fed["base"] / 3
+        assert [outcome(answer) for answer in again] == [outcome(answer) for answer in fresh]
+
+
+def test_threads_share_a_model_each_with_its_own_stream(lm: NudgedLM) -> None:
+    prompts = ["the cat", "a dog ran", "old men", "no time at all"]
+    expected = {prompt: outcome(lm.generate(prompt, max_new_tokens=24)) for prompt in prompts}
+    results: dict[str, object] = {}
+
+    def work(prompt: str) -> None:
+        results[prompt] = outcome(lm.generate(prompt, max_new_tokens=24))
+
+    threads = [threading.Thread(target=work, args=(prompt,)) for prompt in prompts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == expected
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prompt=st.text("abcdeft .\n€", min_size=1, max_size=20),
+    gamma=st.sampled_from([0.1, 0.3, 0.5, 0.8]),
+    draft_tokens=st.integers(1, 20),
+    policy=st.sampled_from(["word", "token"]),
+    ahead=st.sampled_from(["auto", 1, 4, 16]),
+)
+def test_speculation_gives_the_same_ids_sources_and_ends(
+    token_lm: NudgedLM, prompt: str, gamma: float, draft_tokens: int, policy: str, ahead: str | int
+) -> None:
+    options = {"gamma": gamma, "draft_tokens": draft_tokens, "policy": policy, "max_new_tokens": 40}
+    plain = token_lm.generate(prompt, speculation="off", **options)
+    assert outcome(token_lm.generate(prompt, speculation=ahead, **options)) == outcome(plain)
+
+
+@pytest.mark.parametrize("policy", ["word", "token"])
+def test_a_seed_gives_one_answer_with_and_without_speculation(token_lm: NudgedLM, policy: str) -> None:
+    options = {"policy": policy, "max_new_tokens": 40, "sampling": Sampling(temperature=0.8, top_p=0.95, seed=11)}
+    plain = token_lm.generate("the cat", speculation="off", **options)
+    assert outcome(token_lm.generate("the cat", speculation=8, **options)) == outcome(plain)
+    other = token_lm.generate("the cat", **{**options, "sampling": Sampling(temperature=0.8, top_p=0.95, seed=12)})
+    assert other.text != plain.text
+
+
+def test_each_model_may_sample_in_its_own_way(lm: NudgedLM) -> None:
+    greedy = lm.generate("the cat", mode="base", max_new_tokens=20)
+    mixed = lm.generate("the cat", mode="base", max_new_tokens=20, nudge_sampling=Sampling(temperature=2))
+    assert outcome(mixed) == outcome(greedy)
+
+
+def test_gamma_decides_who_writes(lm: NudgedLM) -> None:
+    eager = lm.generate("the cat", gamma=0.0, max_new_tokens=60)
+    never = lm.generate("the cat", gate=lambda softmax, gamma: False, max_new_tokens=60)
+    assert eager.nudging_ratio < never.nudging_ratio
+    seen: list[float] = []
+
+    def spy(softmax: Softmax, gamma: float) -> bool:
+        seen.append(gamma)
+        return softmax.top1 >= gamma
+
+    assert outcome(lm.generate("the cat", gate=spy, gamma=0.25, max_new_tokens=30)) == outcome(
+        lm.generate("the cat", gamma=0.25, max_new_tokens=30)
+    )
+    assert set(seen) == {0.25}
+
+
+def test_one_model_alone_is_its_greedy_answer(lm: NudgedLM) -> None:
+    for mode, source in (("base", "base"), ("nudge", "nudge")):
+        answer = lm.generate("the cat", mode=mode, max_new_tokens=20)
+        assert {piece.source for piece in answer.pieces} <= {source}
+        assert sum(answer.tokens.values()) == 20 or answer.finish_reason == "stop"
+
+
+def test_an_ensemble_of_a_model_and_itself_is_that_model(tiny_token_pair: Pair, token_lm: NudgedLM) -> None:
+    answer = token_lm.generate("the cat", mode="ensemble", max_new_tokens=20)
+    assert all(0 < value <= 1 for piece in answer.pieces for value in piece.top1 if value is not None)
+    from nudge_onnx.runtime.baselines import ensemble, proxy_tuning
+
+    row = np.array([0.1, 2.0, -1.0], np.float32)
+    assert ensemble([row, row])[0] == 1
+    assert proxy_tuning([row, row, row])[0] == 1
+    assert proxy_tuning([row, np.array([3.0, 0, 0], np.float32), np.zeros(3, np.float32)])[0] == 0
+
+
+def test_bad_arguments_say_what_to_do(lm: NudgedLM, tiny_word_pair: Pair) -> None:
+    for options, message in (
+        ({"gamma": 2}, "between 0 and 1"),
+        ({"policy": "letter"}, "'word' or 'token'"),
+        ({"policy": "token"}, "one vocabulary"),
+        ({"mode": "ensemble"}, "one vocabulary"),
+        ({"mode": "both"}, "unknown mode"),
+        ({"max_new_tokens": 0}, "1 or more"),
+        ({"stop": [""]}, "must not be empty"),
+        ({"speculation": "fast"}, "speculation must be"),
+        ({"gate": "feeling"}, "unknown gate"),
+    ):
+        with pytest.raises(NudgeError, match=message):
+            lm.generate("the cat", **options)
+    for messages in ([], [{"role": "robot", "content": "hi"}], [{"role": "user"}]):
+        with pytest.raises(NudgeError):
+            lm.generate(messages)
+    with pytest.raises(ContextLengthError, match="shorten the prompt"):
+        lm.generate("cat " * 5000)
+    with pytest.raises(ProviderError, match=r"available here: .*cpu"):
+        NudgedLM.load(tiny_word_pair.bundle, providers=["cuda"])
+    with pytest.raises(ProviderError, match="unknown provider 'gpu'"):
+        NudgedLM.load(tiny_word_pair.bundle, providers=["gpu"])
+    with NudgedLM.load(tiny_word_pair.bundle, providers=["cuda", ("cpu", {})]) as fallen_back:
+        assert set(fallen_back.providers.values()) == {"cpu"}
+
+
+def test_an_answer_that_fills_the_context_ends_with_length(lm: NudgedLM) -> None:
+    context = min(model.context_length for model in lm.bundle.manifest.models.values())
+    answer = lm.generate("cat " * (context // 3), max_new_tokens=10_000, mode="base")
+    assert answer.finish_reason in ("length", "stop")
+    nudged = lm.generate("cat " * (context // 3), max_new_tokens=10_000)
+    assert nudged.finish_reason in ("length", "stop", "repetition")
+
+
+def test_a_closed_model_is_refused_and_a_truncated_graph_is_named(tiny_word_pair: Pair, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import shutil
+
+    lm = NudgedLM.load(tiny_word_pair.bundle)
+    lm.close()
+    with pytest.raises(NudgeError, match="closed"):
+        lm.stream("the cat")
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_word_pair.bundle, broken)
+    graph = broken / "base" / "model.onnx"
+    data = graph.read_bytes()
+    graph.write_bytes(data[:200] + b"\xff" * (len(data) - 200))
+    with pytest.raises(BundleError, match=r"cannot open base/model\.onnx"):
+        NudgedLM.load(broken)

@@ -1,0 +1,125 @@
+"""The commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from pairs import Pair
+
+from nudge_onnx import NudgedLM
+from nudge_onnx.cli import main
+
+
+def invoke(*arguments: str | Path, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=text)
+
+
+def test_run_streams_the_answer_to_stdout_and_figures_to_stderr(tiny_word_pair: Pair) -> None:
+    with NudgedLM.load(tiny_word_pair.bundle) as lm:
+        expected = lm.generate("the cat", max_new_tokens=20)
+    result = invoke("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "20", "--stats")
+    assert result.exit_code == 0
+    assert result.stdout == expected.text + "\n"
+    assert f"finish: {expected.finish_reason}" in result.stderr
+    assert "tokens/s" in result.stderr
+
+
+def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
+    result = invoke("run", tiny_word_pair.bundle, "-", "--json", "--max-new-tokens", "12", text="the cat")
+    answer = json.loads(result.stdout)
+    assert answer["text"] == "".join(piece["text"] for piece in answer["pieces"])
+    assert {piece["source"] for piece in answer["pieces"]} <= {"base", "nudge"}
+    assert answer["timings"]["fed"]["base"] > 0
+
+
+def test_colour_marks_the_nudging_words_only_where_it_is_wanted(tiny_word_pair: Pair) -> None:
+    arguments = ("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "12")
+    assert "\x1b[33m" in invoke(*arguments, "--color", "always").stdout
+    assert "\x1b[" not in invoke(*arguments, "--color", "auto").stdout
+    assert "\x1b[" not in invoke(*arguments, "--color", "never").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gamma", "3"], "gamma must be between 0 and 1, not 3.0"),
+        (["--policy", "token"], "policy 'token' needs two models with one vocabulary, and those of this bundle differ"),
+        (["--temperature", "-1"], "temperature must be 0 or more, not -1.0"),
+        (["--provider", "gpu"], "unknown provider 'gpu'"),
+        (["--max-new-tokens", "0"], "draft_tokens and max_new_tokens must be 1 or more"),
+    ],
+)
+def test_a_bad_value_gets_one_line(tiny_word_pair: Pair, arguments: list[str], message: str) -> None:
+    result = invoke("run", tiny_word_pair.bundle, "the cat", *arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"Error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_empty_prompt_is_a_usage_error(tiny_word_pair: Pair) -> None:
+    assert "the prompt is empty" in invoke("run", tiny_word_pair.bundle, " ").stderr
+
+
+def test_a_conversation_keeps_its_history_until_reset(tiny_token_pair: Pair) -> None:
+    with NudgedLM.load(tiny_token_pair.bundle) as lm:
+        first = lm.generate([{"role": "user", "content": "the cat"}], max_new_tokens=8)
+        history = [
+            {"role": "user", "content": "the cat"},
+            {"role": "assistant", "content": first.text},
+            {"role": "user", "content": "a dog"},
+        ]
+        second = lm.generate(history, max_new_tokens=8)
+        alone = lm.generate("a dog", max_new_tokens=8)
+    lines = "the cat\na dog\n/reset\na dog\n/gamma 0.9\n/gamma much\n/what\n/quit\n"
+    result = invoke("chat", tiny_token_pair.bundle, "--max-new-tokens", "8", text=lines)
+    assert result.exit_code == 0
+    assert result.stdout == f"{first.text}\n{second.text}\n{alone.text}\n"
+    for line in ("(a new conversation)", "(gamma is 0.9)", "Error: /gamma needs a number between 0 and 1"):
+        assert line in result.stderr
+
+
+def test_chat_ends_with_its_input(tiny_token_pair: Pair) -> None:
+    result = invoke("chat", tiny_token_pair.bundle, "--max-new-tokens", "4", text="the cat\n")
+    assert result.exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_stops_an_answer_and_not_the_program(tiny_word_pair: Pair) -> None:
+    command = [sys.executable, "-c", "from nudge_onnx.cli import main; main()", "chat", str(tiny_word_pair.bundle)]
+    process = subprocess.Popen(
+        [*command, "--max-new-tokens", "100000", "--mode", "base"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("the cat\n")
+    process.stdin.flush()
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    out, err = process.communicate("/gamma 0.3\n/quit\n", timeout=60)
+    assert process.returncode == 0
+    assert "(gamma is 0.3)" in err
+    assert "Traceback" not in err + out
+
+
+def test_help_names_every_command_and_needs_no_runtime() -> None:
+    code = "import sys; from nudge_onnx.cli import main; main(['--help'], standalone_mode=False); " + (
+        "assert not {'numpy', 'onnxruntime', 'tokenizers', 'torch'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in ("run", "chat", "inspect"):
+        assert name in result.stdout
