@@ -1,0 +1,137 @@
+"""`nudge-export`: the command line of the export room."""
+
+from __future__ import annotations
+
+import json
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nudge_onnx.bundle import Bundle, Defaults
+from nudge_onnx.errors import ExportError, NudgeError
+
+if TYPE_CHECKING:
+    from .pipeline import Request
+
+__all__ = ["main"]
+
+_PRECISION = click.Choice(["fp32", "fp16", "int8", "int4"])
+_NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnxruntime")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--base", required=True, metavar="SRC", help="Base model: hub id, checkpoint folder, or .gguf file.")
+@click.option("--nudge", required=True, metavar="SRC", help="Nudging model: a small instruct or chat model.")
+@click.option("--proxy-base", metavar="SRC", help="Small unaligned model, for proxy-tuning only.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.")
+@click.option("--precision", type=_PRECISION, help="Of all models. Default: int8 for cpu, else fp16.")
+@click.option("--base-precision", type=_PRECISION, help="Of the base model.")
+@click.option("--nudge-precision", type=_PRECISION, help="Of the nudging model.")
+@click.option("--target", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu", show_default=True)
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of all hub ids.")
+@click.option("--base-revision", metavar="REV", help="Of the base model.")
+@click.option("--nudge-revision", metavar="REV", help="Of the nudging model.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that a checkpoint brings. Read it first.")
+@click.option("--gamma", type=click.FloatRange(0, 1), default=Defaults.gamma, show_default=True, help="Threshold.")
+@click.option("--policy", type=click.Choice(["word", "token"]), default=Defaults.policy, show_default=True)
+@click.option("--system-prompt", default="", metavar="TEXT", help="Used where a caller gives none.")
+@click.option("--base-template", metavar="FILE_OR_TEXT", help="Jinja template of the base model's prompt.")
+@click.option("--name", help="Name of the bundle. Default: made from the models' names.")
+@click.option("--no-pass", "skipped", multiple=True, metavar="NAME", help="Leave out a graph pass; may be repeated.")
+@click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep intermediate graphs here, so that another precision of the same models is quicker.")  # fmt: skip  # noqa: E501
+@click.option("--overwrite", is_flag=True, help="Replace the bundle at --output when the new one is complete.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def main(**options: Any) -> None:
+    """Export a base model and a nudging model to one bundle that runs without PyTorch.
+
+    Progress goes to stderr. A failed or interrupted export leaves nothing at --output.
+    """
+    as_json = options.pop("as_json")
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _check_installed()
+        from .pipeline import export
+        from .progress import Progress
+
+        progress = Progress()
+        bundle = export(_request(options), progress)
+    except NudgeError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    click.echo(json.dumps(_summary(bundle, progress.seconds)) if as_json else _table(bundle))
+
+
+def _request(options: dict[str, Any]) -> Request:
+    from .passes import PASSES
+    from .pipeline import Request
+
+    if unknown := set(options["skipped"]) - set(PASSES):
+        raise ExportError(f"--no-pass {sorted(unknown)[0]}: there is no such pass, only {', '.join(PASSES)}")
+    sources = {"base": options["base"], "nudge": options["nudge"]}
+    if options["proxy_base"]:
+        sources["proxy_base"] = options["proxy_base"]
+    precisions = {role: options.get(f"{role}_precision") or options["precision"] for role in sources}
+    return Request(
+        sources=sources,
+        output=options["output"],
+        target=options["target"],
+        precisions={role: precision for role, precision in precisions.items() if precision},
+        revisions={role: options.get(f"{role}_revision") or options["revision"] for role in sources},
+        trust_remote_code=options["trust_remote_code"],
+        base_template=options["base_template"],
+        defaults=Defaults(options["gamma"], options["policy"], system_prompt=options["system_prompt"]),
+        name=options["name"],
+        skipped_passes=options["skipped"],
+        overwrite=options["overwrite"],
+        work=options["work"],
+    )
+
+
+def _check_installed() -> None:
+    for module in _NEEDED:
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise ExportError(
+                f"an export needs {module.split('.')[0]}, which is not installed; "
+                "pip install 'nudge-onnx[export,cpu]' (in an environment of its own)"
+            )
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    # An exception, so that every `finally` runs and the unfinished bundle is removed.
+    raise SystemExit(128 + signum)
+
+
+def _summary(bundle: Bundle, seconds: dict[str, float]) -> dict[str, Any]:
+    models = {}
+    for role, record in bundle.manifest.models.items():
+        parity = record.parity
+        models[role] = {
+            "source": record.source.name,
+            "precision": record.precision,
+            "bytes": _size(bundle, role),
+            "passes": list(record.passes),
+            "parity": vars(parity) if parity else None,
+        }
+    return {"bundle": str(bundle.folder), "name": bundle.manifest.name, "models": models, "seconds": seconds}
+
+
+def _table(bundle: Bundle) -> str:
+    lines = [f"{bundle.folder}: {bundle.manifest.name}"]
+    for role, record in bundle.manifest.models.items():
+        parity = record.parity
+        figures = f"KL {parity.kl:.4f}, top-1 {parity.top1_agreement:.1%} of PyTorch's" if parity else "not measured"
+        size = _size(bundle, role) / 1e6
+        lines.append(f"  {role:10} {record.source.name}  {record.precision}  {size:.0f} MB  {figures}")
+    return "\n".join(lines)
+
+
+def _size(bundle: Bundle, role: str) -> int:
+    return sum(record.bytes for path, record in bundle.manifest.files.items() if path.startswith(f"{role}/"))

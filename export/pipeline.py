@@ -1,0 +1,133 @@
+"""The way of the data: sources, checkpoints, graphs, passes, precision, measurement, bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nudge_onnx.bundle import Bundle, Defaults, Manifest, ModelRecord, Prompt
+from nudge_onnx.errors import ExportError, SourceError
+
+from .optimum_graph import load_config
+from .progress import Progress
+from .prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
+from .record import Conversion, end_token_ids, export_model
+from .sources import Checkpoint, fetch
+from .tokenizer_file import load_tokenizer, same_vocabulary
+from .writer import Staging, check_target, file_records, staged
+
+__all__ = ["PRECISION_OF_TARGET", "Request", "export"]
+
+PRECISION_OF_TARGET = {"cpu": "int8", "cuda": "fp16", "tensorrt": "fp16"}
+"""Precision where a user names none."""
+
+_LIBRARIES = ("nudge-onnx", "optimum-onnx", "optimum", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export and how. Sources, revisions and precisions are keyed by role: `base`, `nudge`, `proxy_base`."""
+
+    sources: Mapping[str, str]
+    output: Path
+    target: str = "cpu"
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    """A role that is missing gets the precision of `target`."""
+    revisions: Mapping[str, str | None] = field(default_factory=dict)
+    trust_remote_code: bool = False
+    base_template: str | None = None
+    """File or text of the base model's Jinja template."""
+    defaults: Defaults = field(default_factory=Defaults)
+    name: str | None = None
+    skipped_passes: tuple[str, ...] = ()
+    overwrite: bool = False
+    work: Path | None = None
+    """Folder that keeps unpacked checkpoints and Optimum's graphs for further exports; `None` throws them away."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint with everything that is read before the long work begins."""
+
+    checkpoint: Checkpoint
+    config: Any
+    tokenizer: Any
+    prompt: Prompt
+
+
+def export(request: Request, progress: Progress) -> Bundle:
+    """Export all models of `request` and return the finished bundle.
+
+    Raises `SourceError` or `ExportError`, one line each; nothing is then left at `request.output`.
+    """
+    check_target(request.output, overwrite=request.overwrite)
+    base_template = BASE_TEMPLATE if request.base_template is None else read_template(request.base_template)
+    with staged(request.output, overwrite=request.overwrite) as staging:
+        work = request.work or staging.work
+        models = {role: _read(role, request, base_template, work, progress) for role in request.sources}
+        shared = same_vocabulary(models["base"].tokenizer, models["nudge"].tokenizer)
+        if request.defaults.policy == "token" and not shared:
+            raise ExportError("policy 'token' needs one vocabulary, and these tokenizers differ; use --policy word")
+        records = {role: _convert(role, model, request, staging, work, progress) for role, model in models.items()}
+        with progress.step("bundle: checksums"):
+            staging.write_manifest(_manifest(request, records, shared, staging))
+    return Bundle.open(request.output)
+
+
+def _read(role: str, request: Request, base_template: str, work: Path, progress: Progress) -> _Model:
+    src, trust = request.sources[role], request.trust_remote_code
+    with progress.step(f"{role}: download"):
+        checkpoint = fetch(src, work, revision=request.revisions.get(role), trust_remote_code=trust)
+    config = load_config(checkpoint.folder, trust_remote_code=trust)
+    tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trust)
+    if len(tokenizer) > config.vocab_size:
+        raise SourceError(
+            f"{src}: its tokenizer has {len(tokenizer)} tokens and its model {config.vocab_size}; they do not fit"
+        )
+    if role == "nudge":
+        prompt = chat_prompt(tokenizer, src)
+        if not end_token_ids(checkpoint.folder, config, tokenizer):
+            raise SourceError(f"{src} names no end token, so a nudging model of it could never end an answer")
+        return _Model(checkpoint, config, tokenizer, prompt)
+    if looks_aligned(tokenizer, f"{src} {checkpoint.source.name}"):
+        progress.note(f"warning: {src} looks like an instruct model; the {role} model should be a pretrained one")
+    return _Model(checkpoint, config, tokenizer, base_prompt(base_template))
+
+
+def _convert(
+    role: str, model: _Model, request: Request, staging: Staging, work: Path, progress: Progress
+) -> ModelRecord:
+    conversion = Conversion(
+        role=role,
+        precision=request.precisions.get(role, PRECISION_OF_TARGET[request.target]),
+        portable=request.target == "tensorrt",
+        skipped_passes=request.skipped_passes,
+        trust_remote_code=request.trust_remote_code,
+    )
+    return export_model(
+        model.checkpoint,
+        model.config,
+        model.tokenizer,
+        model.prompt,
+        conversion,
+        bundle=staging.bundle,
+        work=work,
+        progress=progress,
+    )
+
+
+def _manifest(request: Request, records: Mapping[str, ModelRecord], shared: bool, staging: Staging) -> Manifest:
+    names = [records[role].source.name.rsplit("/", 1)[-1] for role in ("base", "nudge")]
+    return Manifest(
+        name=request.name or " + ".join(names),
+        created=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
+        models=records,
+        defaults=request.defaults,
+        shared_vocabulary=shared,
+        exporter={library: version(library) for library in _LIBRARIES},
+        files=file_records(staging.bundle),
+    )

@@ -1,0 +1,42 @@
+"""Progress on stderr: one line for each step, with its seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Writes `base: export ... 39.1 s` to `stream` (default: stderr) and remembers the seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self.seconds: dict[str, float] = {}
+        """Wall time of each finished step, by its label."""
+
+    @contextlib.contextmanager
+    def step(self, label: str) -> Iterator[None]:
+        """Announce a step, and complete its line when it ends or fails."""
+        start = time.perf_counter()
+        self._write(f"{label} ... ")
+        try:
+            yield
+        except BaseException:
+            self._write("failed\n")
+            raise
+        self.seconds[label] = round(time.perf_counter() - start, 1)
+        self._write(f"{self.seconds[label]} s\n")
+
+    def note(self, text: str) -> None:
+        """One line that is no step, for example a warning."""
+        self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        stream = self._stream or sys.stderr
+        stream.write(text)
+        stream.flush()

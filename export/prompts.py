@@ -1,0 +1,75 @@
+"""How each model is prompted: plain text for a base model, its own chat template for a nudging model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from nudge_onnx.bundle import Prompt
+from nudge_onnx.errors import ExportError, SourceError
+
+__all__ = ["BASE_TEMPLATE", "base_prompt", "chat_prompt", "looks_aligned", "read_template"]
+
+BASE_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+"""System prompt, newline, instruction, newline: the paper's prompt for base models. The system prompt is the first
+message."""
+
+_ALIGNED_NAME = re.compile(r"(?:^|[^a-z])(?:instruct|chat|it|sft|dpo|rlhf|assistant)(?:[^a-z]|$)", re.IGNORECASE)
+_ALIGNED_TEMPLATE = re.compile(r"instruct|chat(?!ml)", re.IGNORECASE)
+# transformers' own tag around what is trained on; it writes nothing, and plain Jinja does not know it.
+_TRAINING_MARK = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+
+
+def base_prompt(template: str = BASE_TEMPLATE) -> Prompt:
+    """The prompt of a base model; its tokenizer puts the BOS token before it."""
+    return Prompt(template=template, add_bos=True)
+
+
+def chat_prompt(tokenizer: Any, name: str) -> Prompt:
+    """A nudging model's own chat template, with the special tokens that it may name.
+
+    The template writes its own BOS token where there is one. Raises `SourceError` for a tokenizer without template.
+    """
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError:
+        raise SourceError(
+            f"{name} has no chat template, so it is no nudging model; give an instruct or chat model to --nudge"
+        ) from None
+    template = _TRAINING_MARK.sub("", template)
+    _check(template, name)
+    tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    return Prompt(template=template, tokens=tokens, add_bos=False)
+
+
+def looks_aligned(tokenizer: Any, name: str) -> bool:
+    """Whether a base model seems to be an instruct model: it has a chat template, and name or template says so."""
+    template = tokenizer.chat_template
+    if not template:
+        return False
+    return bool(_ALIGNED_NAME.search(name) or _ALIGNED_TEMPLATE.search(str(template)))
+
+
+def read_template(file_or_text: str) -> str:
+    """The Jinja template that a file holds or that is given itself; raises `ExportError` if it does not parse."""
+    # A template with a newline or a brace is no file name, and some systems refuse to look for one.
+    looks_like_text = "{" in file_or_text or "\n" in file_or_text
+    if not looks_like_text and Path(file_or_text).is_file():
+        template = Path(file_or_text).read_text(encoding="utf-8")
+    elif looks_like_text:
+        template = file_or_text
+    else:
+        raise ExportError(f"--base-template {file_or_text}: no such file, and no Jinja template (it names no message)")
+    _check(template, "--base-template")
+    return template
+
+
+def _check(template: str, name: str) -> None:
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
+        ImmutableSandboxedEnvironment().parse(template)
+    except TemplateSyntaxError as error:
+        raise ExportError(f"{name}: the prompt template is not valid Jinja ({error.message})") from None

@@ -1,0 +1,170 @@
+"""One checkpoint becomes one model of a bundle: graph, passes, precision, measurement, record."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
+
+from .inspect_graph import cache_shape, graph_io, vocabulary_size
+from .optimum_graph import optimum_graph
+from .progress import Progress
+from .sources import Checkpoint
+from .tokenizer_file import save_tokenizer
+from .torch_reference import TorchReference
+from .verify import Measurement, check, measure
+
+__all__ = ["Conversion", "end_token_ids", "export_model"]
+
+_INLINE_LIMIT = 1 << 20
+"""Graphs with more bytes of weights keep them in a file beside, which can be memory-mapped and has no limit of 2 GB."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How one model is to be exported."""
+
+    role: str
+    precision: str
+    portable: bool = False
+    """Standard operators only."""
+    skipped_passes: Collection[str] = ()
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class _Graph:
+    io: GraphIO
+    cache: Cache
+    context_length: int
+    vocabulary_size: int
+    passes: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def export_model(
+    checkpoint: Checkpoint,
+    config: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    conversion: Conversion,
+    *,
+    bundle: Path,
+    work: Path,
+    progress: Progress,
+) -> ModelRecord:
+    """Write graph and tokenizer of one model below `bundle/<role>/` and return its record.
+
+    `config` is the text model's. Intermediate files go to `work`. Raises `ExportError` if the checkpoint cannot be
+    exported or the result is not the same function.
+    """
+    role, trust = conversion.role, conversion.trust_remote_code
+    with progress.step(f"{role}: export"):
+        source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
+    graph = _write_graph(source, config, conversion, bundle / role, progress)
+    save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
+    with progress.step(f"{role}: verification"):
+        reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
+        measurement = _measure(bundle / role / "model.onnx", graph, reference, config, tokenizer)
+        check(measurement, conversion.precision)
+    return ModelRecord(
+        graph=f"{role}/model.onnx",
+        external_data=tuple(f"{role}/{file}" for file in graph.files),
+        tokenizer=f"{role}/tokenizer.json",
+        architecture=config.model_type,
+        precision=conversion.precision,
+        parameters=reference.parameters,
+        context_length=graph.context_length,
+        vocabulary_size=graph.vocabulary_size,
+        end_token_ids=end_token_ids(checkpoint.folder, config, tokenizer),
+        cache=graph.cache,
+        io=graph.io,
+        prompt=prompt,
+        source=checkpoint.source,
+        passes=graph.passes,
+        parity=measurement.parity,
+    )
+
+
+def end_token_ids(checkpoint: Path, config: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends an answer, ascending: of the generation settings, the configuration and the tokenizer."""
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(checkpoint).eos_token_id
+    except OSError:  # a checkpoint need not have one
+        generation = None
+    ids: set[int] = set()
+    for found in (generation, config.eos_token_id, tokenizer.eos_token_id):
+        ids.update(found if isinstance(found, (list, tuple)) else [] if found is None else [found])
+    return tuple(sorted(token for token in ids if 0 <= token < config.vocab_size))
+
+
+def _context_length(config: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if isinstance(length := getattr(config, name, None), int):
+            return length
+    # Models without learned or rotary positions name none; this is what most of them were trained on.
+    return 2048
+
+
+def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path, progress: Progress) -> _Graph:
+    import onnx
+
+    from .passes import apply
+    from .quantise import quantise
+
+    role = conversion.role
+    with progress.step(f"{role}: passes"):
+        model = onnx.load(source)
+        result = apply(
+            model,
+            config.to_dict(),
+            precision=conversion.precision,
+            skip=conversion.skipped_passes,
+            portable=conversion.portable,
+        )
+    with progress.step(f"{role}: quantisation to {conversion.precision}"):
+        model = quantise(result.model, conversion.precision)
+    configured = _context_length(config)
+    graph = _Graph(
+        io=graph_io(model, result.logits_rows),
+        cache=cache_shape(model, result.cache_kind),
+        context_length=min(configured, result.context_length or configured),
+        vocabulary_size=vocabulary_size(model, config.vocab_size),
+        passes=result.applied,
+        files=_save(model, folder),
+    )
+    # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
+    del model, result
+    gc.collect()
+    return graph
+
+
+def _save(model: Any, folder: Path) -> tuple[str, ...]:
+    """Write `model.onnx` and, for all but the smallest, `model.onnx.data`; returns the names of the latter."""
+    import onnx
+
+    folder.mkdir(parents=True, exist_ok=True)
+    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _INLINE_LIMIT
+    if external:
+        onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
+    else:
+        onnx.save(model, folder / "model.onnx")
+    return ("model.onnx.data",) if external else ()
+
+
+def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, tokenizer: Any) -> Measurement:
+    return measure(
+        path,
+        graph.io,
+        graph.cache,
+        reference,
+        lambda text: tokenizer.encode(text, verbose=False),
+        context_length=graph.context_length,
+        sliding_window=getattr(config, "sliding_window", None),
+    )

@@ -1,0 +1,136 @@
+"""Where a checkpoint comes from: a hub id, a folder or a GGUF file, all brought to one folder on this disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nudge_onnx.bundle import Source
+from nudge_onnx.errors import SourceError
+
+from .hub import download
+from .quiet import quiet
+from .scratch import fingerprint, once
+
+__all__ = ["Checkpoint", "fetch"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with configuration, weights and tokenizer, and where it came from."""
+
+    folder: Path
+    source: Source
+
+
+def fetch(src: str, scratch: Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
+    """The checkpoint that `src` names.
+
+    A GGUF file is unpacked below `scratch`, once. Raises `SourceError`, one line, for anything that cannot be
+    found, read, or used.
+    """
+    path = Path(src).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise SourceError(f"{src} is a file and no .gguf; give a .gguf file, a checkpoint folder or a hub id")
+        return _gguf(path, scratch)
+    if path.is_absolute() or src.startswith((".", "~")) or src.count("/") > 1 or path.suffix.lower() == ".gguf":
+        raise SourceError(f"{src} does not exist; give a .gguf file, a checkpoint folder or a hub id")
+    folder, commit = download(src, revision, trust_remote_code=trust_remote_code)
+    check_folder(folder, src)
+    return Checkpoint(folder, Source(name=src, kind="hub", revision=commit, licence=_licence(folder)))
+
+
+def _folder(folder: Path) -> Checkpoint:
+    check_folder(folder, str(folder))
+    known = _provenance(folder)
+    source = Source(
+        name=known.get("name") or folder.resolve().name,
+        kind="gguf" if known.get("sha256") else "folder",
+        sha256=known.get("sha256"),
+        licence=known.get("licence") or _licence(folder),
+    )
+    return Checkpoint(folder, source)
+
+
+def _gguf(path: Path, scratch: Path) -> Checkpoint:
+    from .gguf import to_checkpoint
+
+    with quiet():
+        folder = once(scratch / f"checkpoint-{fingerprint([path])}", lambda partial: to_checkpoint(path, partial))
+    known = _provenance(folder)
+    name = known.get("name") or path.stem
+    source = Source(name=name, kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))
+    return Checkpoint(folder, source)
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Raise `SourceError` unless `folder` holds a configuration, a tokenizer, and weights that can be opened."""
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SourceError(f"{name} is no checkpoint: it has no config.json") from None
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{name}: config.json cannot be read ({error})") from None
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise SourceError(f"{name} has no tokenizer; put its tokenizer.json beside config.json")
+    for weights in _weight_files(folder, name):
+        if weights.suffix == ".safetensors":
+            _check_safetensors(weights)
+
+
+def _weight_files(folder: Path, name: str) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise SourceError(f"{index} cannot be read ({error})") from None
+        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+            raise SourceError(f"{name} lacks {missing[0]}, {len(missing)} of {len(shards)} weight files are missing")
+        return [folder / shard for shard in shards]
+    files = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if not files:
+        raise SourceError(f"{name} has no weights (model.safetensors)")
+    return files
+
+
+def _check_safetensors(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SourceError(f"{path} is corrupt or truncated ({error}); download it again") from None
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    try:
+        known = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _licence(folder: Path) -> str | None:
+    """The licence that the model card's front matter names."""
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    front = _FRONT_MATTER.match(card)
+    if front is None:
+        return None
+    named = dict(re.findall(r"^(license|license_name):\s*[\"']?([^\"'\n]+?)[\"']?\s*$", front.group(1), re.MULTILINE))
+    # "other" says that the card names it one line further down.
+    licence = named.get("license")
+    return named.get("license_name", licence) if licence == "other" else licence

@@ -1,0 +1,54 @@
+"""The tokenizer as one `tokenizer.json`, and what it says about prompts and ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nudge_onnx.errors import SourceError
+
+from .faults import one_line
+from .quiet import quiet
+
+__all__ = ["load_tokenizer", "same_vocabulary", "save_tokenizer"]
+
+
+def load_tokenizer(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
+    """transformers' fast tokenizer; one that is only there in its slow form is converted.
+
+    Raises `SourceError` for a tokenizer that is corrupt or has no fast form.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
+    except Exception as error:  # tokenizers raises plain Exception for a file that it cannot parse
+        raise SourceError(f"{checkpoint}: its tokenizer cannot be loaded ({one_line(error)})") from None
+    if not tokenizer.is_fast:
+        raise SourceError(f"{checkpoint} has no fast tokenizer (tokenizer.json), and transformers cannot make one")
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, path: Path) -> None:
+    """Write `tokenizer.json` without truncation or padding, which are settings of a training run."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    backend.save(str(path))
+
+
+def same_vocabulary(first: Any, second: Any) -> bool:
+    """Whether two fast tokenizers give every text the same ids: then tokens may pass from one model to the other."""
+    return _what_decides(first) == _what_decides(second)
+
+
+def _what_decides(tokenizer: Any) -> dict[str, Any]:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    added = {token["id"]: (token["content"], token["special"]) for token in content["added_tokens"]}
+    return {
+        "added": added,
+        **{key: content[key] for key in ("model", "normalizer", "pre_tokenizer", "decoder")},
+    }
