@@ -1,0 +1,105 @@
+"""Attention in place computes what Optimum's attention computes."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from decoding import Decoder, largest_difference, whole_script
+from tiny import ARCHITECTURES
+
+from nudge_onnx.export.passes import apply
+
+LLAMA3 = {
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 64,
+    }
+}
+LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}
+YARN = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}}
+DYNAMIC = {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}
+
+CASES = [(name, {}) for name in ARCHITECTURES] + [
+    ("llama", LLAMA3),
+    ("llama", LINEAR),
+    ("llama", YARN),
+    ("phi3", {"partial_rotary_factor": 0.5}),
+    ("phi3", {"sliding_window": 16}),
+    ("mistral", {"sliding_window": None}),
+    ("gemma2", {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+]
+
+
+@pytest.mark.parametrize(("architecture", "overrides"), CASES, ids=lambda case: str(case)[:40])
+def test_rewritten_graph_equals_the_one_before_in_prefill_step_chunk_and_rewind(exported, architecture, overrides):
+    model, config = exported(architecture, **overrides)
+    before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
+    result = apply(model, config, precision="fp32")
+    after = whole_script(Decoder(result.model, in_place=True), config["vocab_size"])
+
+    assert "group-query-attention" in result.applied
+    assert result.cache_kind == "in_place"
+    assert "Softmax" not in {node.op_type for node in result.model.graph.node}
+    assert largest_difference(before, after) < 1e-4
+
+
+def test_every_layer_keeps_its_own_window(exported):
+    model, config = exported("gemma3")
+    result = apply(model, config, precision="fp32")
+    windows = [
+        onnx.helper.get_node_attr_value(node, "local_window_size")
+        for node in result.model.graph.node
+        if node.op_type == "GroupQueryAttention"
+    ]
+    assert windows == [16, -1]
+
+
+def test_positions_are_no_input_where_the_operator_knows_them(exported):
+    model, config = exported("llama")
+    assert apply(model, config, precision="fp32").inputs[:2] == ("input_ids", "attention_mask")
+    model, config = exported("gpt2")
+    assert "position_ids" in apply(model, config, precision="fp32").inputs
+
+
+def test_context_is_what_the_rotary_tables_hold(exported):
+    model, config = exported("llama")
+    result = apply(model, config, precision="fp32")
+    rows = {tuple(t.dims) for t in result.model.graph.initializer if t.name.startswith("rotary.")}
+    assert rows == {(512, 8)}
+    assert result.context_length == 512
+
+
+def test_a_table_that_depends_on_the_length_is_left_to_the_growing_cache(exported):
+    model, config = exported("llama", **DYNAMIC)
+    before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
+    result = apply(model, config, precision="fp32")
+    after = whole_script(Decoder(result.model, in_place=result.cache_kind == "in_place"), config["vocab_size"])
+    assert largest_difference(before, after) < 1e-4
+
+
+def test_a_past_that_something_else_reads_is_left_to_the_growing_cache(exported):
+    model, config = exported("llama")
+    graph = model.graph
+    graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["kept"]))
+    logits = next(node for node in graph.node if "logits" in node.output)
+    logits.output[0] = "raw"
+    graph.node[-1].input[0] = "raw"
+    graph.node.append(onnx.helper.make_node("Shape", ["past_key_values.0.key"], ["lengths"]))
+    graph.node.append(onnx.helper.make_node("ReduceMax", ["lengths"], ["longest"], keepdims=0))
+    graph.node.append(onnx.helper.make_node("Cast", ["longest"], ["shift"], to=onnx.TensorProto.FLOAT))
+    graph.node.append(onnx.helper.make_node("Add", ["kept", "shift"], ["logits"]))
+    result = apply(model, config, precision="fp32")
+    assert result.cache_kind == "growing"
+    assert "group-query-attention" not in result.applied
+
+
+def test_a_mask_of_another_kind_is_left_to_the_growing_cache(exported):
+    model, config = exported("llama")
+    for node in model.graph.node:
+        if node.op_type == "LessOrEqual":  # every token also sees the one after it
+            node.op_type = "GreaterOrEqual"
+    result = apply(model, config, precision="fp32")
+    assert result.cache_kind == "growing"
