@@ -41,7 +41,12 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--base-template", metavar="FILE_OR_TEXT", help="Jinja template of the base model's prompt.")
 @click.option("--name", help="Name of the bundle. Default: made from the models' names.")
 @click.option("--no-pass", "skipped", multiple=True, metavar="NAME", help="Leave out a graph pass; may be repeated.")
-@click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep intermediate graphs here, so that another precision of the same models is quicker.")  # fmt: skip  # noqa: E501
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep intermediate graphs here: another precision of the same models is quicker.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --output when the new one is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def main(**options: Any) -> None:

@@ -50,7 +50,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise SourceError(
-            f"{name} is neither a file or folder here nor a public hub id; check its spelling, or log in if it is private"
+            f"{name} is neither a file or folder here nor a public hub id; check its name, or log in if it is private"
         ) from None
     except RevisionNotFoundError:
         raise SourceError(f"{name} has no revision {revision!r}") from None

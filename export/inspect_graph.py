@@ -35,7 +35,7 @@ def graph_io(model: onnx.ModelProto, logits_rows: str | None = None) -> GraphIO:
 def cache_shape(model: onnx.ModelProto, kind: str = "growing") -> Cache:
     """Layers, heads, head size and type of the KV cache.
 
-    Raises `ExportError` unless every layer has a key and a value `[batch, kv_heads, positions, head_size]` of one shape.
+    Raises `ExportError` unless every layer has key and value `[batch, kv_heads, positions, head_size]` of one shape.
     """
     shapes: dict[tuple[int, str], tuple[int, int, str]] = {}
     for value in model.graph.input:
