@@ -34,13 +34,14 @@ def to_checkpoint(gguf: Path, folder: Path) -> None:
     metadata = read_metadata(gguf)
     check_architecture(metadata)
     tokenizer, vocabulary = build_tokenizer(metadata)
+    wrapped = for_transformers(tokenizer, vocabulary, metadata)
     model = load_weights(gguf, metadata)
     if model.get_input_embeddings().num_embeddings != len(vocabulary.tokens):
         raise SourceError(f"{gguf} has not one embedding per token; its tokenizer belongs to another model")
     _set_special_ids(model, vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    for_transformers(tokenizer, vocabulary, metadata).save_pretrained(folder)
+    wrapped.save_pretrained(folder)
     text = json.dumps(_provenance(gguf, metadata), indent=2, ensure_ascii=False)
     (folder / PROVENANCE).write_text(text + "\n", encoding="utf-8")
 
@@ -74,6 +75,7 @@ def _provenance(gguf: Path, metadata: Metadata) -> dict[str, Any]:
 
 def _quantization(metadata: Metadata) -> str | None:
     try:
-        return LlamaFileType(metadata.require("general.file_type", int)).name.removeprefix("MOSTLY_")
+        name: str = LlamaFileType(metadata.require("general.file_type", int)).name
     except (SourceError, ValueError):
         return None
+    return name.removeprefix("MOSTLY_")

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gguf import GGUFReader
-
 from nudge_onnx.errors import SourceError
 
-__all__ = ["MAGIC", "Metadata", "read_metadata"]
+from .reader import MAGIC, read_head
 
-MAGIC = b"GGUF"
+__all__ = ["Metadata", "read_metadata"]
 
 Value = TypeVar("Value")
 
@@ -47,6 +45,13 @@ class Metadata:
             raise SourceError(f"{self.file}: {key} is not of type {kind.__name__}; convert the model to GGUF again")
         return value
 
+    def require_list(self, key: str, kind: type[Value]) -> list[Value]:
+        """The list of `key`; `SourceError` where the file has none, or one with items of another type."""
+        items = self.require(key, list)
+        if not all(isinstance(item, kind) for item in items):
+            raise SourceError(f"{self.file}: {key} is no list of {kind.__name__}; convert the model to GGUF again")
+        return items
+
 
 def read_metadata(path: Path) -> Metadata:
     """Read a GGUF file's metadata; of the tensors only names and sizes.
@@ -61,14 +66,12 @@ def read_metadata(path: Path) -> Metadata:
     if magic != MAGIC:
         raise SourceError(f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}")
     try:
-        # The reader lays every tensor over the file, so a file that ends too early fails here too.
-        reader = GGUFReader(path)
-        values = {key: field.contents() for key, field in reader.fields.items()}
-        tensors = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
-    # What the reader raises for a broken file depends on which byte is broken.
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        head = read_head(path)
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
         raise SourceError(f"{path} is corrupt or truncated ({reason}); download it again") from None
-    if values.get("split.count", 1) != 1:
-        raise SourceError(f"{path} is one of {values['split.count']} shards; merge them into one GGUF file first")
-    return Metadata(path.name, values, tensors)
+    metadata = Metadata(path.name, head.values, head.tensors)
+    shards = metadata.get("split.count", int, 1)
+    if shards > 1:
+        raise SourceError(f"{path} is one of {shards} shards; merge them into one GGUF file first")
+    return metadata

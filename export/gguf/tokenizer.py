@@ -29,10 +29,10 @@ def build_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
     if model == "gpt2":
         pre = pre_tokenizer_named(metadata.get("tokenizer.ggml.pre", str, "(none)"), metadata.file)
         vocabulary = read_vocabulary(metadata, add_bos=pre.add_bos)
-        tokenizer = byte_level_tokenizer(vocabulary, metadata.require("tokenizer.ggml.merges", list), pre)
+        tokenizer = byte_level_tokenizer(vocabulary, metadata.require_list("tokenizer.ggml.merges", str), pre)
     elif model == "llama":
         vocabulary = read_vocabulary(metadata, add_bos=True)
-        scores = metadata.require("tokenizer.ggml.scores", list)
+        scores = metadata.require_list("tokenizer.ggml.scores", float)
         add_space_prefix = metadata.get("tokenizer.ggml.add_space_prefix", bool, True)
         tokenizer = sentencepiece_tokenizer(vocabulary, scores, add_space_prefix)
     else:

@@ -60,8 +60,8 @@ def read_vocabulary(metadata: Metadata, add_bos: bool) -> Vocabulary:
 
     Raises `SourceError` if it is incomplete or contradicts itself.
     """
-    tokens = tuple(metadata.require("tokenizer.ggml.tokens", list))
-    types = tuple(metadata.require("tokenizer.ggml.token_type", list))
+    tokens = tuple(metadata.require_list("tokenizer.ggml.tokens", str))
+    types = tuple(metadata.require_list("tokenizer.ggml.token_type", int))
     if len(types) != len(tokens):
         raise SourceError(f"{metadata.file} has {len(tokens)} tokens and {len(types)} token types; it is corrupt")
     if len(set(tokens)) != len(tokens):

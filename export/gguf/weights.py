@@ -31,9 +31,7 @@ def check_architecture(metadata: Metadata) -> None:
     # transformers reads rope_theta alone, so a scaled model would go wrong without a word at long contexts.
     scaling = metadata.get(f"{name}.rope.scaling.type", str, "none")
     if scaling != "none" or "rope_freqs.weight" in metadata.tensors:
-        raise SourceError(
-            f"{metadata.file} scales its rotary embedding, which is lost here; use the original checkpoint"
-        )
+        raise SourceError(f"{metadata.file}: scaled rotary embedding is not supported; use the original checkpoint")
 
 
 def load_weights(path: Path, metadata: Metadata) -> Any:
@@ -45,14 +43,18 @@ def load_weights(path: Path, metadata: Metadata) -> Any:
     try:
         # The steps of from_pretrained(gguf_file=...), which besides wants accelerate and looks at the file's siblings.
         config = AutoConfig.for_model(**load_gguf_checkpoint(path)["config"])
+        if metadata.architecture == "gemma3":
+            # The file has no such key; llama.cpp scales by the head's size where the rotary embedding is not scaled.
+            config.query_pre_attn_scalar = config.head_dim
         with no_init_weights():
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.tie_weights()  # no_init_weights leaves that out too
         tensors = load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"]
         unfit = model.load_state_dict(tensors, strict=False)
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError) as error:
+    # Where it fails on a damaged file is not ours to foresee: the configuration is in there too.
+    except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise SourceError(f"{path} cannot be loaded ({reason})") from None
+        raise SourceError(f"{path} cannot be loaded ({reason}); download it again") from error
     tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
     missing = sorted(set(unfit.missing_keys) - tied)
     if missing:
