@@ -32,10 +32,9 @@ class CachePool:
         """The free readers that hold most of these prompts (ids by role), or fresh ones where none holds much."""
         with self._lock:
             best = max(self._idle, key=lambda readers: _shared(readers, prompts), default=None)
-            if best is not None and 2 * _shared(best, prompts) < _held(best) and self._used() < self._limit:
-                best = None  # it holds another conversation, which may come back
-            elif best is not None and 2 * _shared(best, prompts) < _held(best):
-                best = self._idle[0]
+            if best is not None and 2 * _shared(best, prompts) < _held(best, prompts):
+                # It holds another conversation, which may come back: leave it, if there is memory for one more.
+                best = None if self._used() < self._limit else self._idle[0]
             if best is not None:
                 self._idle.remove(best)
             readers = best or self._make()
@@ -63,5 +62,5 @@ def _shared(readers: Readers, prompts: Mapping[str, Sequence[int]]) -> int:
     return sum(common_prefix(readers[role].held, ids) for role, ids in prompts.items())
 
 
-def _held(readers: Readers) -> int:
-    return sum(len(reader.held) for reader in readers.values())
+def _held(readers: Readers, prompts: Mapping[str, Sequence[int]]) -> int:
+    return sum(len(readers[role].held) for role in prompts)

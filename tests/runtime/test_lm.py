@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -45,50 +46,54 @@ def test_a_stream_is_the_answer_in_pieces(lm: NudgedLM) -> None:
     assert whole.timings.decode > 0
 
 
-def test_closing_a_stream_cancels_it_and_leaves_usable_caches(lm: NudgedLM) -> None:
-    whole = lm.generate("the dog", max_new_tokens=40)
-    for stop_after in range(1, 6):
-        with lm.stream("the dog", max_new_tokens=40) as stream:
-            pieces = [piece for piece, _ in zip(stream, range(stop_after), strict=False)]
+def test_closing_a_stream_cancels_it_and_leaves_usable_caches(token_lm: NudgedLM) -> None:
+    prompt, whole = next(
+        (prompt, answer)
+        for prompt in ("the dog", "a man", "hello", "no time", "x")
+        if len((answer := token_lm.generate(prompt, max_new_tokens=40)).pieces) > 4
+    )
+    for stop_after in range(1, 5):
+        with token_lm.stream(prompt, max_new_tokens=40) as stream:
+            pieces = list(islice(stream, stop_after))
         assert stream.answer.finish_reason == "cancelled"
-        assert whole.text.startswith("".join(piece.text for piece in pieces))
-        assert outcome(lm.generate("the dog", max_new_tokens=40)) == outcome(whole)
+        assert list(whole.pieces[:stop_after]) == pieces
+        assert outcome(token_lm.generate(prompt, max_new_tokens=40)) == outcome(whole)
 
 
-def test_an_answer_again_feeds_almost_nothing(lm: NudgedLM) -> None:
-    first = lm.generate("a man ran to town", max_new_tokens=30)
-    again = lm.generate("a man ran to town", max_new_tokens=30)
-    assert outcome(first) == outcome(again)
-    # Only the last row of a prompt is read anew, and what an answer does not hold in its models' own spelling.
-    assert again.timings.fed["nudge"] < first.timings.fed["nudge"]
+def fed_for_a_prompt(lm: NudgedLM, prompt: object, mode: str = "base") -> int:
+    """Tokens that a model is fed before the first token of its answer."""
+    return lm.generate(prompt, mode=mode, max_new_tokens=1).timings.fed[mode]  # type: ignore[arg-type]
 
 
-def test_a_turn_of_a_conversation_feeds_only_what_is_new(tiny_token_pair: Pair) -> None:
+def test_a_prompt_that_a_cache_holds_costs_one_row(tiny_word_pair: Pair) -> None:
+    with NudgedLM.load(tiny_word_pair.bundle) as lm:
+        assert fed_for_a_prompt(lm, "a man ran to town") > 5
+        assert fed_for_a_prompt(lm, "a man ran to town") == 1
+
+
+@pytest.mark.parametrize("mode", ["base", "nudge"])
+def test_a_turn_of_a_conversation_feeds_only_what_is_new(tiny_token_pair: Pair, mode: str) -> None:
     with NudgedLM.load(tiny_token_pair.bundle) as lm:
-        history = [{"role": "user", "content": "the cat sat on the mat and the dog ran to town " * 3}]
-        first = lm.generate(history, max_new_tokens=12)
-        prompt = first.timings.fed["base"] - sum(first.tokens.values())
-        history += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "and then"}]
-        second = lm.generate(history, max_new_tokens=12)
-        assert second.timings.fed["base"] < prompt / 2
-        assert second.timings.fed["nudge"] < prompt / 2
+        history = [{"role": "user", "content": "the cat sat on the mat and the dog ran to town " * 6}]
+        first = fed_for_a_prompt(lm, history, mode)
+        answer = lm.generate(history, mode="nudged", max_new_tokens=12)
+        history += [{"role": "assistant", "content": answer.text}, {"role": "user", "content": "and then"}]
+        assert fed_for_a_prompt(lm, history, mode) < first / 2
         # Editing the last question rewinds to what is still the same.
-        edited = lm.generate([*history[:-1], {"role": "user", "content": "so what"}], max_new_tokens=12)
-        assert edited.timings.fed["base"] < prompt / 2
+        assert fed_for_a_prompt(lm, [*history[:-1], {"role": "user", "content": "so what"}], mode) < first / 2
 
 
 def test_two_conversations_alternate_without_reading_their_past_again(tiny_word_pair: Pair) -> None:
-    texts = ["the cat sat on the mat " * 6, "old men ran to town for an hour " * 6]
+    one, other = "the cat sat on the mat " * 6, "old men ran to town for an hour " * 6
     with NudgedLM.load(tiny_word_pair.bundle) as lm:
-        fresh = [lm.generate(text, max_new_tokens=4) for text in texts]
-        again = [lm.generate(text, max_new_tokens=4) for text in texts]
-        assert all(b.timings.fed["base"] < a.timings.fed["base"] / 3 for a, b in zip(fresh, again, strict=True))
+        assert fed_for_a_prompt(lm, one) > 20
+        assert fed_for_a_prompt(lm, other) > 20
+        assert [fed_for_a_prompt(lm, one), fed_for_a_prompt(lm, other)] == [1, 1]
     with NudgedLM.load(tiny_word_pair.bundle, cache_mib=0) as lm:
-        fresh = [lm.generate(text, max_new_tokens=4) for text in texts]
-        again = [lm.generate(text, max_new_tokens=4) for text in texts]
+        first = fed_for_a_prompt(lm, one)
+        fed_for_a_prompt(lm, other)
         # Without memory for two, the second conversation took the first one's cache.
-        assert again[0].timings.fed["base"] > fresh[0].timings.fed["base"] / 3
-        assert [outcome(answer) for answer in again] == [outcome(answer) for answer in fresh]
+        assert fed_for_a_prompt(lm, one) > first / 2
 
 
 def test_threads_share_a_model_each_with_its_own_stream(lm: NudgedLM) -> None:
@@ -138,18 +143,22 @@ def test_each_model_may_sample_in_its_own_way(lm: NudgedLM) -> None:
     assert outcome(mixed) == outcome(greedy)
 
 
-def test_gamma_decides_who_writes(lm: NudgedLM) -> None:
-    eager = lm.generate("the cat", gamma=0.0, max_new_tokens=60)
-    never = lm.generate("the cat", gate=lambda softmax, gamma: False, max_new_tokens=60)
-    assert eager.nudging_ratio < never.nudging_ratio
+def test_gamma_and_gate_decide_who_writes(token_lm: NudgedLM) -> None:
+    def never(softmax: Softmax, gamma: float) -> bool:
+        return False
+
+    prompts = ("the cat", "a dog", "x", "no time")
+    eager = [token_lm.generate(prompt, gamma=0.0, max_new_tokens=40).tokens["base"] for prompt in prompts]
+    shy = [token_lm.generate(prompt, gate=never, max_new_tokens=40).tokens["base"] for prompt in prompts]
+    assert sum(eager) > sum(shy)
     seen: list[float] = []
 
     def spy(softmax: Softmax, gamma: float) -> bool:
         seen.append(gamma)
         return softmax.top1 >= gamma
 
-    assert outcome(lm.generate("the cat", gate=spy, gamma=0.25, max_new_tokens=30)) == outcome(
-        lm.generate("the cat", gamma=0.25, max_new_tokens=30)
+    assert outcome(token_lm.generate("the cat", gate=spy, gamma=0.25, max_new_tokens=30)) == outcome(
+        token_lm.generate("the cat", gamma=0.25, max_new_tokens=30)
     )
     assert set(seen) == {0.25}
 
@@ -201,9 +210,9 @@ def test_bad_arguments_say_what_to_do(lm: NudgedLM, tiny_word_pair: Pair) -> Non
 
 def test_an_answer_that_fills_the_context_ends_with_length(lm: NudgedLM) -> None:
     context = min(model.context_length for model in lm.bundle.manifest.models.values())
-    answer = lm.generate("cat " * (context // 3), max_new_tokens=10_000, mode="base")
+    answer = lm.generate("cat " * (context // 5), max_new_tokens=10_000, mode="base")
     assert answer.finish_reason in ("length", "stop")
-    nudged = lm.generate("cat " * (context // 3), max_new_tokens=10_000)
+    nudged = lm.generate("cat " * (context // 5), max_new_tokens=10_000)
     assert nudged.finish_reason in ("length", "stop", "repetition")
 
 

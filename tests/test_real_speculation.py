@@ -1,0 +1,48 @@
+"""On the real pair, in three precisions: reading ahead gives the same token ids, sources and ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nudge_onnx import NudgedLM
+
+SUBJECTS = (
+    "the sea", "a bicycle", "photosynthesis", "an old clock", "chess", "the moon", "a good friend", "bread", "a storm",
+    "the number 7",
+)  # fmt: skip
+TASKS = (
+    "Explain {} to a child.",
+    "List three facts about {}.",
+    "Write two lines of a poem about {}.",
+    "Is {} useful? Answer yes or no, and say why.",
+    "Translate to French: I like {}.",
+)
+PROMPTS = [task.format(subject) for task in TASKS for subject in SUBJECTS]
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8", "int4"])
+def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
+    precision: str = request.param
+    folder = Path(os.environ.get(f"NUDGE_REAL_{precision.upper()}", f".cache/bundles/{precision}"))
+    with NudgedLM.load(folder) as loaded:
+        yield loaded
+
+
+@pytest.mark.real
+def test_reading_ahead_changes_nothing_on_fifty_prompts(lm: NudgedLM) -> None:
+    assert len(PROMPTS) == 50
+    wrote = {"base": 0, "nudge": 0}
+    for prompt in PROMPTS:
+        plain = lm.generate(prompt, speculation="off", max_new_tokens=24)
+        for mode in ("auto", 8):
+            ahead = lm.generate(prompt, speculation=mode, max_new_tokens=24)
+            assert ahead.pieces == plain.pieces, (prompt, mode)
+            assert ahead.finish_reason == plain.finish_reason
+        for source, count in plain.tokens.items():
+            wrote[source] += count
+    # Both models speak, or the comparison would say little.
+    assert min(wrote.values()) > 100
