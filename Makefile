@@ -5,15 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CACHE := .cache
+BUNDLES := fp32 int8 int4
 PROMPT ?= What are three good reasons to learn a second language?
 
 .PHONY: demo test test-fast check bundles clean
 
-demo: $(VENV)/installed $(CACHE)/pair.json
-	@test -f $(CACHE)/bundles/int8/nudge.json || $(BIN)/python demo/build.py $(CACHE) int8
+demo: $(CACHE)/bundles/int8/nudge.json
 	$(BIN)/python demo/compare.py $(CACHE)/bundles/int8 "$(PROMPT)"
 
-test: $(VENV)/installed bundles
+test: bundles $(VENV)/installed
 	$(BIN)/python -m pytest -m ""
 
 test-fast: $(VENV)/installed
@@ -25,10 +25,13 @@ check: $(VENV)/installed
 	$(BIN)/mypy -p nudge_onnx
 	$(BIN)/lint-imports
 
-bundles: $(VENV)/installed $(CACHE)/pair.json
-	@for precision in fp32 int8 int4; do \
-	  test -f $(CACHE)/bundles/$$precision/nudge.json || $(BIN)/python demo/build.py $(CACHE) $$precision || exit 1; \
-	done
+bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
+
+# What precisions share (unpacked checkpoints, Optimum's graphs) is kept in $(CACHE)/work.
+$(CACHE)/bundles/%/nudge.json: | $(VENV)/installed $(CACHE)/pair.json
+	$(BIN)/nudge-export --base $(CACHE)/models/gemma-3-270m-q4_k_m.gguf \
+	  --nudge $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf \
+	  --precision $* --output $(CACHE)/bundles/$* --work $(CACHE)/work --overwrite
 
 # Not editable: type checkers do not follow the mapping of export/ and runtime/ into the package in a source tree.
 $(VENV)/installed: pyproject.toml constraints.txt $(shell find nudge_onnx export runtime -name '*.py' -o -name '*.json')
