@@ -13,8 +13,8 @@ __all__ = ["BLOCK", "Blocks", "quantise_rows"]
 BLOCK = 32
 """Weights per scale, along the axis that is summed over."""
 
-_ROWS_AT_ONCE = 4096
-"""Rows quantised together: the search holds a few copies of them."""
+_WEIGHTS_AT_ONCE = 1 << 17
+"""Weights quantised together: the search makes a few copies of them, which should stay in a core's cache."""
 
 _CANDIDATES: tuple[float, ...] = tuple(np.linspace(0.80, 1.05, 11))
 """Shrinkages of the range that are tried for a 4-bit block. Clipping its largest weight a little often costs less than
@@ -42,9 +42,10 @@ def quantise_rows(matrix: npt.NDArray[Any], bits: int, *, symmetric: bool = True
     """
     if bits not in (4, 8):
         raise ValueError(f"{bits} bits are not supported, only 4 and 8")
+    rows = max(1, _WEIGHTS_AT_ONCE // matrix.shape[1])
     parts = [
-        _quantise(np.asarray(matrix[start : start + _ROWS_AT_ONCE], np.float32), bits, symmetric)
-        for start in range(0, len(matrix), _ROWS_AT_ONCE)
+        _quantise(np.asarray(matrix[start : start + rows], np.float32), bits, symmetric)
+        for start in range(0, len(matrix), rows)
     ]
     codes, scales, zeros = (np.concatenate(piece) for piece in zip(*parts, strict=True))
     return Blocks(bits, _pack(codes, bits), scales, None if symmetric else _pack(zeros[:, None], bits)[:, 0])

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import onnx
 
 from .fold_tied_head import fold_tied_head
+from .fuse_gelu import fuse_gelu
 from .fuse_norms import fuse_norms
 from .fuse_projections import fuse_gate_up, fuse_qkv
 from .graph import Graph
@@ -26,6 +27,7 @@ Pass = Callable[[Graph, Mapping[str, Any]], bool]
 _PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": last_rows}
 _CONTRIB: dict[str, Pass] = {
     "fuse-norms": fuse_norms,
+    "fuse-gelu": fuse_gelu,
     "group-query-attention": group_query_attention,
     "fuse-qkv": fuse_qkv,
     "fuse-gate-up": fuse_gate_up,

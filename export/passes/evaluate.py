@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import helper
 
 from .graph import Array, Graph
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "run_part"]
 
 
 def evaluate(graph: Graph, value: str, tokens: int) -> Array | None:
@@ -25,34 +26,36 @@ def evaluate(graph: Graph, value: str, tokens: int) -> Array | None:
         for node in graph.of_type("Gather")
         if (dims := graph.dims(node.input[0])) is not None and len(dims) == 2
     }
-    nodes = graph.ancestors([value], stop=embedded)
+    read = {name for node in graph.ancestors([value], stop=embedded) for name in node.input}
+    feeds: dict[str, Array] = {proto.name: _feed(proto, tokens) for proto in graph.proto.input if proto.name in read}
+    feeds |= {name: np.zeros((1, tokens, width), np.float32) for name, width in embedded.items() if name in read}
+    return run_part(graph, value, feeds)
+
+
+def run_part(graph: Graph, value: str, feeds: Mapping[str, Array]) -> Array | None:
+    """A value of the graph computed from other values of it; `None` if they do not suffice."""
+    nodes = graph.ancestors([value], stop=feeds)
     read = {name for node in nodes for name in node.input}
-    feeds: dict[str, Array] = {}
-    inputs: list[onnx.ValueInfoProto] = []
-    for proto in graph.proto.input:
-        if proto.name in read:
-            inputs.append(proto)
-            feeds[proto.name] = _feed(proto, tokens)
-    for name, width in embedded.items():
-        if name in read:
-            inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-            feeds[name] = np.zeros((1, tokens, width), np.float32)
     part = helper.make_graph(
         nodes,
         "part",
-        inputs,
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in feeds.items()
+            if name in read
+        ],
         [onnx.ValueInfoProto(name=value)],
         initializer=[tensor for name, tensor in graph.initializers.items() if name in read],
     )
     model = helper.make_model(part, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        result: Any = session.run([value], feeds)[0]
+        result: Any = session.run([value], {name: array for name, array in feeds.items() if name in read})[0]
     except (
         Exception
-    ):  # onnxruntime's exceptions share no base; whatever stands in the way, the pass then leaves the graph
+    ):  # onnxruntime's exceptions share no base; whatever the obstacle, the pass leaves the graph as it is
         return None
     array: Array = np.asarray(result)
     return array

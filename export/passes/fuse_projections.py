@@ -37,19 +37,17 @@ def fuse_qkv(graph: Graph, config: Mapping[str, Any]) -> bool:
 
 def fuse_gate_up(graph: Graph, config: Mapping[str, Any]) -> bool:
     """Join the two projections of a gated feed-forward layer."""
-    changed = False
+    joined: set[str] = set()
     for gate in list(graph.of_type("MatMul")):
-        if graph.maker(gate.output[0]) is not gate or graph.dims(gate.input[1]) is None:
+        hidden, weight = gate.input
+        dims = graph.dims(weight)
+        if dims is None or hidden in joined:
             continue
-        pair = [
-            node
-            for node in graph.users(gate.input[0])
-            if node.op_type == "MatMul" and graph.dims(node.input[1]) == graph.dims(gate.input[1])
-        ]
+        pair = [node for node in graph.users(hidden) if node.op_type == "MatMul" and graph.dims(node.input[1]) == dims]
         if len(pair) == 2 and _multiplied(graph, pair):
             _join(graph, pair, f"{pair[0].output[0]}.gate_up", split=True)
-            changed = True
-    return changed
+            joined.add(hidden)
+    return bool(joined)
 
 
 def _projections(graph: Graph, values: Sequence[str]) -> list[Node] | None:
@@ -65,7 +63,7 @@ def _projections(graph: Graph, values: Sequence[str]) -> list[Node] | None:
 
 def _behind_norm(graph: Graph, value: str) -> str:
     """What a bias or a q/k norm was applied to."""
-    while (node := graph.made_by(value, "Reshape", "SimplifiedLayerNormalization", "Add")) is not None:
+    while (node := graph.made_by(value, "Reshape", "SimplifiedLayerNormalization", "Add", "Cast")) is not None:
         computed = [name for name in node.input if graph.constant(name) is None]
         if len(computed) != 1:
             break
@@ -121,7 +119,7 @@ def _elementwise(graph: Graph, value: str) -> set[int]:
             continue
         seen.add(name)
         for node in graph.users(name):
-            if node.op_type in ("Mul", "Sigmoid", "Tanh", "Add", "Pow", "Div", "Gelu", "Erf", "Relu"):
+            if node.op_type in ("Mul", "Sigmoid", "Tanh", "Add", "Pow", "Div", "Gelu", "FastGelu", "Erf", "Relu"):
                 if node.op_type == "Mul":
                     reached.add(id(node))
                 todo.extend(node.output)

@@ -27,6 +27,10 @@ CONTEXT_LIMIT = 8192
 131,072 it would outweigh a small model's weights, and no CPU prefills that much in useful time."""
 
 
+_TABLE_COLUMNS = 8
+"""The operator only takes tables whose width is a multiple of this."""
+
+
 def context_rows(config: Mapping[str, Any]) -> int:
     """Positions that the rewritten graph can tell apart."""
     return min(int(config.get("max_position_embeddings") or config.get("n_positions") or CONTEXT_LIMIT), CONTEXT_LIMIT)
@@ -149,7 +153,7 @@ class _Tables:
         if whole is None or start is None or whole.ndim != 3 or whole.shape[:2] != (1, self._rows):
             return None
         half = whole.shape[-1] // 2
-        if not np.array_equal(whole[..., :half], whole[..., half:]):
+        if not np.array_equal(whole[..., :half], whole[..., half:]) or half % _TABLE_COLUMNS:
             return None
         # Dynamic and long scalings change the table with the length of the text: no fixed table holds them.
         return whole[0, :, :half] if np.allclose(whole[:, :few], start, atol=1e-6) else None

@@ -17,14 +17,16 @@ Exported = Callable[..., tuple[onnx.ModelProto, dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """`exported(architecture, tied=..., **overrides)` -> a fresh copy of Optimum's graph and the configuration."""
+    """`exported(architecture, tied=..., attention=..., **overrides)` -> a copy of Optimum's graph, and its configuration."""
     known: dict[str, tuple[onnx.ModelProto, dict[str, Any]]] = {}
 
-    def export(architecture: str, *, tied: bool = False, **overrides: Any) -> tuple[onnx.ModelProto, dict[str, Any]]:
-        key = json.dumps([architecture, tied, overrides], sort_keys=True)
+    def export(
+        architecture: str, *, tied: bool = False, attention: str = "sdpa", **overrides: Any
+    ) -> tuple[onnx.ModelProto, dict[str, Any]]:
+        key = json.dumps([architecture, tied, attention, overrides], sort_keys=True)
         if key not in known:
             folder = tmp_path_factory.mktemp(architecture)
-            known[key] = _export(folder, architecture, tied, overrides)
+            known[key] = _export(folder, architecture, tied, attention, overrides)
         model, config = known[key]
         return copy.deepcopy(model), dict(config)
 
@@ -32,21 +34,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 def _export(
-    folder: Path, architecture: str, tied: bool, overrides: dict[str, Any]
+    folder: Path, architecture: str, tied: bool, attention: str, overrides: dict[str, Any]
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    from optimum.exporters.onnx import main_export
+    from optimum.exporters.onnx import onnx_export_from_model
+    from transformers import AutoModelForCausalLM
 
     checkpoint = tiny_checkpoint(folder / "checkpoint", architecture, tied=tied, scale=3.0)
     path = checkpoint / "config.json"
     config = json.loads(path.read_text()) | overrides
     path.write_text(json.dumps(config))
-    main_export(
-        model_name_or_path=str(checkpoint),
-        output=str(folder / "graph"),
-        task="text-generation-with-past",
-        framework="pt",
-        device="cpu",
-        dtype="fp32",
-        do_validation=False,
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation=attention, dtype="float32").eval()
+    onnx_export_from_model(
+        model, str(folder / "graph"), task="text-generation-with-past", device="cpu", do_validation=False
     )
     return onnx.load(folder / "graph" / "model.onnx"), config

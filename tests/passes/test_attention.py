@@ -26,10 +26,10 @@ CASES = [(name, {}) for name in ARCHITECTURES] + [
     ("llama", LLAMA3),
     ("llama", LINEAR),
     ("llama", YARN),
-    ("phi3", {"partial_rotary_factor": 0.5}),
+    ("phi3", {"partial_rotary_factor": 0.5, "num_attention_heads": 2, "num_key_value_heads": 1}),
     ("phi3", {"sliding_window": 16}),
     ("mistral", {"sliding_window": None}),
-    ("gemma2", {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+    ("gemma2", {"attn_logit_softcapping": 2.0, "attention": "eager"}),
 ]
 
 
@@ -57,6 +57,18 @@ def test_every_layer_keeps_its_own_window(exported):
     assert windows == [16, -1]
 
 
+def test_gemma_2_caps_its_scores_in_the_operator(exported):
+    # Scaled dot product attention, the exporter's default, drops the cap; the eager kind has it.
+    model, config = exported("gemma2", attn_logit_softcapping=2.0, attention="eager")
+    result = apply(model, config, precision="fp32")
+    caps = [
+        onnx.helper.get_node_attr_value(node, "softcap")
+        for node in result.model.graph.node
+        if node.op_type == "GroupQueryAttention"
+    ]
+    assert caps == [2.0, 2.0]
+
+
 def test_positions_are_no_input_where_the_operator_knows_them(exported):
     model, config = exported("llama")
     assert apply(model, config, precision="fp32").inputs[:2] == ("input_ids", "attention_mask")
@@ -78,6 +90,11 @@ def test_a_table_that_depends_on_the_length_is_left_to_the_growing_cache(exporte
     result = apply(model, config, precision="fp32")
     after = whole_script(Decoder(result.model, in_place=result.cache_kind == "in_place"), config["vocab_size"])
     assert largest_difference(before, after) < 1e-4
+
+
+def test_a_table_too_narrow_for_the_operator_is_left_to_the_growing_cache(exported):
+    model, config = exported("phi3", partial_rotary_factor=0.5)
+    assert apply(model, config, precision="fp32").cache_kind == "growing"
 
 
 def test_a_past_that_something_else_reads_is_left_to_the_growing_cache(exported):

@@ -96,6 +96,15 @@ def test_fuse_norms_finds_every_norm(exported, architecture, norms):
     assert difference < 1e-4
 
 
+@pytest.mark.parametrize("architecture", ["gemma2", "gemma3", "gpt2"])
+def test_fuse_gelu_finds_every_activation(exported, architecture):
+    model, applied, difference = compare(exported, architecture, only("fuse-gelu"))
+    assert applied == ("fuse-gelu",)
+    assert operators(model)["FastGelu"] == 2
+    assert operators(model)["Tanh"] == (1 if architecture == "gemma2" else 0)  # Gemma-2 caps its logits
+    assert difference < 1e-4
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2", "olmo2", "phi3"])
 def test_projections_of_one_hidden_state_are_joined(exported, architecture):
     model, applied, difference = compare(exported, architecture, set())

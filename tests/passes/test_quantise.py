@@ -63,7 +63,7 @@ def test_the_search_never_loses_to_rounding():
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2", "phi3"])
-@pytest.mark.parametrize(("precision", "allowed"), [("int8", 0.03), ("int4", 0.4)])
+@pytest.mark.parametrize(("precision", "allowed"), [("int8", 0.08), ("int4", 0.5)])
 def test_quantised_graph_stays_near(exported, architecture, precision, allowed):
     model, config = exported(architecture, tied=architecture in ("gemma3", "gpt2"))
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
