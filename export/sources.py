@@ -52,8 +52,9 @@ def fetch(src: str, scratch: Path, *, revision: str | None = None, trust_remote_
 def _folder(folder: Path) -> Checkpoint:
     check_folder(folder, str(folder))
     known = _provenance(folder)
+    # A GGUF file that was unpacked earlier is known by the file it came from.
     source = Source(
-        name=known.get("name") or folder.resolve().name,
+        name=Path(known["file"]).stem if known.get("file") else folder.resolve().name,
         kind="gguf" if known.get("sha256") else "folder",
         sha256=known.get("sha256"),
         licence=known.get("licence") or _licence(folder),
@@ -67,8 +68,8 @@ def _gguf(path: Path, scratch: Path) -> Checkpoint:
     with quiet():
         folder = once(scratch / f"checkpoint-{fingerprint([path])}", lambda partial: to_checkpoint(path, partial))
     known = _provenance(folder)
-    name = known.get("name") or path.stem
-    source = Source(name=name, kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))
+    # The name inside is often that of a training run; users know their files.
+    source = Source(name=path.stem, kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))
     return Checkpoint(folder, source)
 
 

@@ -56,7 +56,7 @@ def staged(target: Path, *, overwrite: bool = False) -> Iterator[Staging]:
         staging.bundle.mkdir()
         staging.work.mkdir()
         yield staging
-        _flush(staging.bundle)
+        _settle(staging.bundle)
         _replace(staging.bundle, target, folder / "old", overwrite=overwrite)
     except Exception as error:
         if not is_full_disk(error):
@@ -93,11 +93,19 @@ def _replace(bundle: Path, target: Path, old: Path, *, overwrite: bool) -> None:
         raise
 
 
-def _flush(folder: Path) -> None:
-    """Have the files on the disk before they are renamed, so that a power cut leaves no bundle of empty files."""
+def _settle(folder: Path) -> None:
+    """Give all files the rights of a new file, and have them on the disk before the folder is renamed.
+
+    Weights are written readable by their owner alone, and a server often runs as another user. Without the flush a power
+    cut could leave a bundle of empty files.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
     for path in [*folder.rglob("*"), folder]:
         if path.is_dir() and os.name == "nt":
             continue
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

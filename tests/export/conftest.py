@@ -1,0 +1,78 @@
+"""Tiny checkpoints, each exported once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_checkpoint
+
+from nudge_onnx.bundle import ModelRecord
+from nudge_onnx.export.optimum_graph import load_config
+from nudge_onnx.export.progress import Progress
+from nudge_onnx.export.prompts import base_prompt
+from nudge_onnx.export.record import Conversion, export_model
+from nudge_onnx.export.sources import fetch
+from nudge_onnx.export.tokenizer_file import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint folder, and the model of a bundle that was made of it."""
+
+    checkpoint: Path
+    bundle: Path
+    record: ModelRecord
+    tokenizer: Any
+
+
+ExportTiny = Callable[..., Exported]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Matrices of these sizes are slower on several threads, and much slower where cores are shared."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def export_tiny(tmp_path_factory: pytest.TempPathFactory) -> ExportTiny:
+    """`export_tiny(architecture, precision="fp32", tied=False, portable=False)`; Optimum runs once per checkpoint."""
+    known: dict[tuple[Any, ...], Exported] = {}
+    root = tmp_path_factory.mktemp("tiny")
+
+    def export(architecture: str, *, precision: str = "fp32", tied: bool = False, portable: bool = False) -> Exported:
+        key = (architecture, precision, tied, portable)
+        if key not in known:
+            folder = root / f"{architecture}-{tied}"
+            if not folder.exists():
+                tiny_checkpoint(folder, architecture, scale=3.0, tied=tied)
+            checkpoint = fetch(str(folder), root)
+            tokenizer = load_tokenizer(folder)
+            bundle = root / "-".join(map(str, key))
+            record = export_model(
+                checkpoint,
+                load_config(folder),
+                tokenizer,
+                base_prompt(),
+                Conversion("base", precision, portable=portable),
+                bundle=bundle,
+                work=root / "work",
+                progress=Progress(),
+            )
+            known[key] = Exported(folder, bundle, record, tokenizer)
+        return known[key]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Checkpoints of a base model and a nudging model with one vocabulary."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return tiny_checkpoint(folder / "base", "llama"), tiny_checkpoint(folder / "small", "qwen2", chat=True)

@@ -1,0 +1,114 @@
+"""Every architecture that the docs name, exported for real and compared with PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import ExportTiny
+from tiny import ARCHITECTURES, tiny_checkpoint
+from transformers import AutoModelForCausalLM
+
+from nudge_onnx.errors import ExportError
+from nudge_onnx.export.graph_runner import GraphRunner
+from nudge_onnx.export.optimum_graph import load_config
+
+TEXT = "The sky is blue because small molecules scatter short waves, 12 + 30 is 42, and 日本語 too. " * 3
+KINDS = {"prefill": [60], "step": [40, *[1] * 20], "chunk": [30, 7, 1, 22], "from_nothing_by_steps": [1] * 20}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("portable", [False, True], ids=["in_place", "portable"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_equal_pytorch_however_the_ids_are_fed(
+    architecture: str, portable: bool, kind: str, export_tiny: ExportTiny
+) -> None:
+    exported = export_tiny(architecture, portable=portable)
+    ids = exported.tokenizer.encode(TEXT)[: sum(KINDS[kind])]
+    model = AutoModelForCausalLM.from_pretrained(exported.checkpoint, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+
+    record = exported.record
+    runner = GraphRunner(exported.bundle / record.graph, record.io, record.cache, capacity=64)
+    parts, at = [], 0
+    for size in KINDS[kind]:
+        parts.append(runner.feed(ids[at : at + size]))
+        at += size
+    found = np.concatenate(parts)
+
+    assert found.shape == expected.shape == (len(ids), record.vocabulary_size)
+    assert np.abs(found - expected).max() < 1e-3 * np.ptp(expected)
+    assert (found.argmax(-1) == expected.argmax(-1)).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_record_says_what_the_graph_is(architecture: str, export_tiny: ExportTiny) -> None:
+    exported = export_tiny(architecture)
+    record = exported.record
+    graph = onnx.load(exported.bundle / record.graph).graph
+    io = record.io
+    named = {io.input_ids, io.attention_mask, io.position_ids, io.logits_rows} - {None}
+    for layer in range(record.cache.layers):
+        named |= {io.past_key.format(layer=layer), io.past_value.format(layer=layer)}
+    assert {value.name for value in graph.input} == named
+    assert record.context_length == 512
+    assert record.vocabulary_size == 320
+    assert record.end_token_ids == (exported.tokenizer.convert_tokens_to_ids("</s>"),)
+    assert record.cache.layers == 2
+    assert record.parity is not None
+    assert record.parity.relative < 1e-3
+    assert record.parity.greedy_agreement == 1.0
+    assert record.parity.positions > 150
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
+def test_tied_weights_are_counted_once_and_exported_right(architecture: str, export_tiny: ExportTiny) -> None:
+    tied, untied = export_tiny(architecture, tied=True).record, export_tiny(architecture).record
+    assert tied.parity is not None
+    assert tied.parity.relative < 1e-3
+    assert tied.parameters is not None
+    assert untied.parameters is not None
+    assert untied.parameters - tied.parameters == 320 * 64
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize(("precision", "least_agreement", "most_kl"), [("int8", 0.95, 0.005), ("int4", 0.6, 0.5)])
+def test_quantised_weights_stay_close(
+    architecture: str, precision: str, least_agreement: float, most_kl: float, export_tiny: ExportTiny
+) -> None:
+    exported = export_tiny(architecture, precision=precision)
+    parity = exported.record.parity
+    assert exported.record.precision == precision
+    assert parity is not None
+    assert parity.top1_agreement >= least_agreement
+    assert 0 < parity.kl <= most_kl
+    full = export_tiny(architecture).bundle / "base" / "model.onnx"
+    assert (exported.bundle / "base" / "model.onnx").stat().st_size < full.stat().st_size
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_fp16_has_a_cache_of_halves_and_logits_of_floats(architecture: str, export_tiny: ExportTiny) -> None:
+    exported = export_tiny(architecture, precision="fp16")
+    record = exported.record
+    assert record.cache.dtype == "float16"
+    assert record.parity is not None
+    assert record.parity.relative < 0.02
+    logits = next(v for v in onnx.load(exported.bundle / record.graph).graph.output if v.name == "logits")
+    assert logits.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_the_portable_graph_has_standard_operators_only(export_tiny: ExportTiny) -> None:
+    exported = export_tiny("llama", portable=True)
+    graph = onnx.load(exported.bundle / exported.record.graph).graph
+    assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
+    assert exported.record.cache.kind == "growing"
+
+
+def test_an_architecture_that_optimum_does_not_know_is_named(tmp_path) -> None:
+    folder = tiny_checkpoint(tmp_path / "checkpoint", "llama")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"llama"', '"mamba"'))
+    with pytest.raises(ExportError, match=r"^architecture 'mamba' cannot be exported .*docs/export.md"):
+        load_config(folder)

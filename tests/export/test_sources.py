@@ -1,0 +1,158 @@
+"""Sources: what is found where, what is recorded of it, and which line says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from fake_hub import COMMIT, fake_hub
+
+from nudge_onnx.errors import SourceError
+from nudge_onnx.export.sources import fetch
+from nudge_onnx.export.tokenizer_file import load_tokenizer, save_tokenizer
+
+
+@pytest.fixture
+def folder(tiny_pair: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_pair[0], tmp_path / "model"))
+
+
+@pytest.fixture
+def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """`huggingface_hub` itself, talking to a server on localhost that holds `org/model`."""
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: other\nlicense_name: tiny-terms\n---\n# Tiny\n")
+    (folder / "original").mkdir()
+    real = huggingface_hub.snapshot_download
+    with fake_hub({"org/model": folder}) as address:
+        shutil.rmtree(folder / "original")
+
+        def download(*arguments: Any, **named: Any) -> str:
+            return real(*arguments, endpoint=address, cache_dir=tmp_path / "cache", **named)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        yield download
+
+
+def test_a_hub_id_is_downloaded_with_its_commit_and_licence(hub: Any, tmp_path: Path) -> None:
+    checkpoint = fetch("org/model", tmp_path / "scratch")
+    assert checkpoint.source.kind == "hub"
+    assert checkpoint.source.name == "org/model"
+    assert checkpoint.source.revision == COMMIT
+    assert checkpoint.source.licence == "tiny-terms"
+    assert (checkpoint.folder / "model.safetensors").is_file()
+    assert fetch("org/model", tmp_path / "scratch", revision="v1").source.revision == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "line"),
+    [
+        ("org/absent", None, "neither a file or folder here nor a public hub id"),
+        ("org/gated", None, "org/gated is gated: accept its terms"),
+        ("org/model", "v9", "org/model has no revision 'v9'"),
+        ("no such id!", None, "nor a hub id of the form owner/name"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(hub: Any, source: str, revision: str, line: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=line) as caught:
+        fetch(source, tmp_path, revision=revision)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_network_and_nothing_cached_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = huggingface_hub.snapshot_download
+
+    def unreachable(*arguments: Any, **named: Any) -> str:
+        return real(*arguments, endpoint="http://127.0.0.1:9", cache_dir=tmp_path / "cache", **named)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(SourceError, match=r"the hub cannot be reached; check the network"):
+        fetch("org/model", tmp_path)
+
+
+def test_a_folder_is_taken_where_it_lies(folder: Path, tmp_path: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    checkpoint = fetch(str(folder), tmp_path / "scratch")
+    assert checkpoint.folder == folder
+    assert (checkpoint.source.kind, checkpoint.source.name) == ("folder", "model")
+    assert checkpoint.source.licence == "apache-2.0"
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_provenance_beside_the_weights_is_recorded(folder: Path, tmp_path: Path) -> None:
+    known = {"name": "Run 7", "file": "tiny-1.gguf", "licence": "mit", "sha256": "ab" * 32}
+    (folder / "provenance.json").write_text(json.dumps(known))
+    source = fetch(str(folder), tmp_path).source
+    assert (source.name, source.licence, source.sha256, source.kind) == ("tiny-1", "mit", "ab" * 32, "gguf")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"is no checkpoint: it has no config.json"),
+    "bad config": (lambda folder: (folder / "config.json").write_text("{"), r"config.json cannot be read"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), r"has no tokenizer; put its tokenizer.json"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"has no weights"),
+    "truncated weights": (
+        lambda folder: truncate(folder / "model.safetensors"),
+        r"model.safetensors is corrupt or truncated",
+    ),
+    "missing shard": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}})
+        ),
+        r"lacks model-00001-of-00002.safetensors, 1 of 2 weight files are missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_one_line(damage: str, folder: Path, tmp_path: Path) -> None:
+    change, line = DAMAGES[damage]
+    change(folder)
+    with pytest.raises(SourceError, match=line) as caught:
+        fetch(str(folder), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corrupt_tokenizer_is_one_line(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(SourceError, match="its tokenizer cannot be loaded") as caught:
+        load_tokenizer(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corrupt_gguf_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + b"\0" * 20)
+    with pytest.raises(SourceError) as caught:
+        fetch(str(path), tmp_path / "scratch")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("source", ["./absent", "/absent/model", "absent.gguf", "some/folder/below"])
+def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(source: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"does not exist; give a .gguf file"):
+        fetch(source, tmp_path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"is a file and no .gguf"):
+        fetch(str(tmp_path / "model.onnx"), tmp_path)
+
+
+def test_the_saved_tokenizer_neither_truncates_nor_pads(folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    tokenizer("text", truncation=True, max_length=2, padding="max_length")
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert content["truncation"] is None
+    assert content["padding"] is None

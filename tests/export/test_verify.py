@@ -1,0 +1,98 @@
+"""The measurement itself: it must find what is wrong with a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Exported, ExportTiny
+from onnx import numpy_helper
+
+from nudge_onnx.errors import ExportError
+from nudge_onnx.export.torch_reference import TorchReference
+from nudge_onnx.export.verify import Measurement, check, measure
+
+
+def remeasure(exported: Exported, change: Callable[[onnx.GraphProto], None], folder: Path) -> Measurement:
+    model = onnx.load(exported.bundle / exported.record.graph)
+    change(model.graph)
+    onnx.save(model, folder / "changed.onnx")
+    record = exported.record
+    return measure(
+        folder / "changed.onnx",
+        record.io,
+        record.cache,
+        TorchReference(exported.checkpoint),
+        exported.tokenizer.encode,
+        context_length=record.context_length,
+        sliding_window=16,
+    )
+
+
+def edit(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[onnx.GraphProto], None]:
+    def apply(graph: onnx.GraphProto) -> None:
+        tensor = next(t for t in graph.initializer if t.name.endswith(name))
+        tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
+
+    return apply
+
+
+def test_a_graph_that_is_the_same_function_passes(export_tiny: ExportTiny, tmp_path: Path) -> None:
+    found = remeasure(export_tiny("llama"), lambda graph: None, tmp_path)
+    check(found, "fp32")
+    assert found.parity.relative < 1e-5
+    assert found.parity.greedy_agreement == 1.0
+    assert set(found.relative) == {"prefill", "step", "chunk"}
+    assert found.parity.relative == max(found.relative.values())
+
+
+def test_a_slightly_wrong_weight_fails_with_the_figure(export_tiny: ExportTiny, tmp_path: Path) -> None:
+    found = remeasure(export_tiny("llama"), edit("model.norm.weight", lambda norm: norm * 1.01), tmp_path)
+    assert 1e-3 < found.parity.relative < 0.1
+    with pytest.raises(ExportError, match=r"^the exported graph differs from PyTorch by \S+e-0\d of .*prefill.*step"):
+        check(found, "fp32")
+    check(found, "int8")
+
+
+def test_logits_that_are_not_finite_fail_at_any_precision(export_tiny: ExportTiny, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="not finite"):
+        remeasure(export_tiny("llama"), edit("model.norm.weight", lambda norm: norm * np.nan), tmp_path)
+
+
+def test_a_wrong_sliding_window_is_found(export_tiny: ExportTiny, tmp_path: Path) -> None:
+    def widen(graph: onnx.GraphProto) -> None:
+        changed = 0
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "local_window_size" and attribute.i > 0:
+                    attribute.i, changed = 400, changed + 1
+        assert changed == 1
+
+    found = remeasure(export_tiny("gemma3"), widen, tmp_path)
+    assert found.parity.relative > 1e-3
+
+
+def test_a_mistake_in_steps_alone_is_found(export_tiny: ExportTiny, tmp_path: Path) -> None:
+    exported = export_tiny("llama", portable=True)
+
+    def forget_positions(graph: onnx.GraphProto) -> None:
+        # Each pass starts to count at zero, as a graph traced without a cache would: a prompt does not show it.
+        assert exported.record.io.position_ids
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                if name == "position_ids":
+                    node.input[index] = "first_positions"
+        for name, number in (("test_start", 0), ("test_end", 1), ("test_axis", 1)):
+            graph.initializer.append(numpy_helper.from_array(np.array([number], np.int64), name))
+        first = onnx.helper.make_node("Slice", ["position_ids", "test_start", "test_end", "test_axis"], ["first"])
+        moved = onnx.helper.make_node("Sub", ["position_ids", "first"], ["first_positions"])
+        nodes = [first, moved, *graph.node]
+        graph.ClearField("node")
+        graph.node.extend(nodes)
+
+    found = remeasure(exported, forget_positions, tmp_path)
+    assert found.relative["prefill"] < 1e-3 < found.relative["step"]
+    assert found.relative["chunk"] > 1e-3
