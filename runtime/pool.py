@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from .reader import Reader, common_prefix
+from .prefix import common_prefix
+from .reader import Reader
 
 __all__ = ["CachePool", "Readers"]
 

@@ -55,9 +55,7 @@ def render(prompt: Prompt, messages: Sequence[Message], system_prompt: str) -> s
     """
     with_system = [{"role": "system", "content": system_prompt}, *messages] if system_prompt else list(messages)
     try:
-        return _compile(prompt.template).render(
-            messages=with_system, add_generation_prompt=True, **prompt.tokens
-        )
+        return _compile(prompt.template).render(messages=with_system, add_generation_prompt=True, **prompt.tokens)
     except (TemplateError, TypeError, ValueError) as error:
         raise BundleError(f"the prompt template refused the conversation: {str(error).splitlines()[0]}") from None
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from .decoder import Decoder
 from .gates import Gate, Logits, Softmax
+from .prefix import common_prefix
 from .sampling import Sampling
 
-__all__ = ["Choice", "Chooser", "Reader", "common_prefix"]
+__all__ = ["Choice", "Chooser", "Reader"]
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,3 @@ class Reader(Generic[Row]):
         self._held = held
         self._rows += [None] * (len(new) - rows)
         self._rows += fresh
-
-
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    shorter = min(len(one), len(other))
-    if one[:shorter] == other[:shorter]:
-        return shorter
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -1,12 +1,15 @@
-"""When to read ahead of the base model: decided by measured cost and acceptance, never with a say in the answer."""
+"""When and what to read ahead: decided by measured cost and acceptance, never with a say in the answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from nudge_onnx.errors import NudgeError
 
-__all__ = ["CostModel", "Costs", "Speculation", "SpeculationMode"]
+from .prefix import common_prefix
+
+__all__ = ["CostModel", "Costs", "Habit", "Speculation", "SpeculationMode"]
 
 SpeculationMode: TypeAlias = "int | Literal['auto', 'off']"
 """`off`, `auto`, or how many tokens to read ahead wherever there is a guess."""
@@ -50,6 +53,30 @@ class Costs:
         return 0.0
 
 
+class Habit:
+    """What followed the last one or two tokens before: a guess that fills the second row, which a pass has anyway."""
+
+    def __init__(self) -> None:
+        self._known: list[int] = []
+        self._after: dict[tuple[int, ...], int] = {}
+
+    def learn(self, ids: Sequence[int]) -> None:
+        """Take note of a text's ids."""
+        for end in range(common_prefix(self._known, ids), len(ids)):
+            for order in (1, 2):
+                if end >= order:
+                    self._after[tuple(ids[end - order : end])] = ids[end]
+        self._known = list(ids)
+
+    def guess(self, ids: Sequence[int]) -> Sequence[int]:
+        """At most one id that may come after `ids`."""
+        for order in (2, 1):
+            known = self._after.get(tuple(ids[-order:]))
+            if known is not None:
+                return (known,)
+        return ()
+
+
 class Speculation:
     """The policy of one answer. Raises `NudgeError` for a mode that is none."""
 
@@ -64,6 +91,11 @@ class Speculation:
         """Guessed tokens that the base model was asked about."""
         self.accepted = 0
         """Of these, the ones that it wrote itself."""
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing is to be read ahead."""
+        return self._fixed == 0
 
     def saw(self, hit: bool) -> None:
         """Note whether the base model wrote what was guessed next."""

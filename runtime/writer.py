@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from .draft import START, Cut, Draft
 from .prompt import PromptIds
 from .reader import Choice, Reader
+from .speculation import Habit
 from .text import Transcript, open_bytes
 from .tokenizer import Tokenizer
 
@@ -22,6 +23,11 @@ class Writer:
         self.prompt = prompt
         self.tokenizer = tokenizer
         self._ends = ends
+        self._habit: Habit | None = None
+
+    def guess_from(self, habit: Habit) -> None:
+        """Draft with guesses: fewer passes for the same draft."""
+        self._habit = habit
 
     def ids(
         self, answer: Transcript, draft: Draft | None = None, begin: Cut = START, end: Cut | None = None
@@ -61,7 +67,9 @@ class Writer:
         top1: list[float] = []
         data = b""
         while len(top1) < length or open_bytes(data):
-            choice = self.next(ids)
+            if self._habit is not None:
+                self._habit.learn(ids)
+            choice = self.next(ids, self._habit.guess(ids) if self._habit is not None else ())
             if self.ends(choice):
                 return Draft(tuple(ids[start:]), tuple(top1), True, self.tokenizer)
             ids.append(choice.token)
