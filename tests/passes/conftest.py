@@ -17,7 +17,7 @@ Exported = Callable[..., tuple[onnx.ModelProto, dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """`exported(architecture, tied=..., attention=..., **overrides)` -> a copy of Optimum's graph, and its configuration."""
+    """`exported(architecture, tied=..., attention=..., **overrides)` -> a graph and its configuration."""
     known: dict[str, tuple[onnx.ModelProto, dict[str, Any]]] = {}
 
     def export(

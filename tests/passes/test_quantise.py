@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from decoding import Decoder, whole_script
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from nudge_onnx.export.passes import apply
 from nudge_onnx.export.quantise import quantise
-from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows
+from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, regrid
 
 
 def restore(blocks: Blocks, columns: int) -> np.ndarray:
@@ -23,6 +24,8 @@ def restore(blocks: Blocks, columns: int) -> np.ndarray:
     if zeros is None:
         zeros = np.full(codes.shape[:2], 1 << (blocks.bits - 1))
     values = (codes.astype(np.float32) - zeros[..., None]) * blocks.scales[..., None]
+    if blocks.offsets is not None:
+        values = values + blocks.offsets[..., None]
     return values.reshape(len(values), -1)[:, :columns]
 
 
@@ -46,6 +49,64 @@ def test_what_a_block_can_hold_comes_back_exactly(bits):
     codes[:, ::BLOCK] = -(1 << (bits - 1))
     matrix = (codes * 0.25).astype(np.float32)
     np.testing.assert_array_equal(restore(quantise_rows(matrix, bits), 64), matrix)
+
+
+def gguf(kind: str, rows: int = 40, columns: int = 128, seed: int = 0) -> np.ndarray:
+    """Random weights as they come out of GGUF blocks of a kind."""
+    from gguf import GGMLQuantizationType, dequantize, quantize
+
+    weights = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+    type_ = GGMLQuantizationType[kind]
+    return dequantize(quantize(weights, type_), type_)
+
+
+@pytest.mark.parametrize(("kind", "offsets"), [("Q4_0", False), ("Q4_1", True)])
+def test_weights_of_a_gguf_file_stay_on_their_grid(kind, offsets):
+    matrix = gguf(kind)
+    blocks = regrid(matrix)
+    assert blocks is not None
+    assert blocks.bits == 4
+    assert (blocks.offsets is not None) == offsets
+    np.testing.assert_allclose(restore(blocks, 128), matrix, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Q5_0", "Q8_0"])
+def test_eight_bits_hold_the_wider_kinds_exactly(kind):
+    matrix = gguf(kind)
+    np.testing.assert_allclose(restore(quantise_rows(matrix, 8), 128), matrix, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Q5_0", "Q5_1", "Q8_0", "F32"])
+def test_weights_on_no_grid_of_sixteen_are_not_forced_on_one(kind):
+    assert regrid(gguf(kind)) is None
+
+
+def test_blocks_that_use_few_of_their_levels_are_found():
+    # As in Q4_K, whose scales are rounded: a block need not reach its first or last level.
+    draw = np.random.default_rng(3)
+    codes = draw.integers(2, 11, (8, 4, BLOCK))
+    scale = draw.uniform(0.01, 0.1, (8, 4, 1))
+    matrix = (codes * scale + draw.normal(size=(8, 4, 1))).astype(np.float32).reshape(8, 128)
+    matrix[0, :BLOCK] = 0.125
+    blocks = regrid(matrix)
+    assert blocks is not None
+    np.testing.assert_allclose(restore(blocks, 128), matrix, atol=1e-5)
+
+
+def test_offsets_are_added_in_the_graph(exported):
+    model, config = exported("llama")
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2 and tensor.name.startswith("onnx::MatMul"):
+            matrix = onnx.numpy_helper.to_array(tensor)
+            on_grid = gguf("Q4_1", *matrix.shape[::-1]).T * matrix.std()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(on_grid), tensor.name))
+    model = apply(model, config, precision="int4").model
+    before = whole_script(Decoder(model, in_place=True), config["vocab_size"])
+    model = quantise(model, "int4", accuracy_level=1)
+    assert any(tensor.name.endswith(".offsets") for tensor in model.graph.initializer)
+    after = whole_script(Decoder(model, in_place=True), config["vocab_size"])
+    # What is left is the head's eight bits; the layers are exact.
+    assert max(np.abs(after[name] - before[name]).max() for name in before) < 0.03 * np.std(before["prefill"])
 
 
 def test_a_matrix_of_zeros_stays_zero():
