@@ -17,13 +17,17 @@ test: bundles $(VENV)/installed
 	$(BIN)/python -m pytest -m ""
 
 test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not real"
+	$(BIN)/python -m pytest -m "not real and not slow"
 
+# Type and import checkers do not follow the mapping of export/ and runtime/ into the package in a source tree,
+# so they look at an installed copy.
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p nudge_onnx
-	$(BIN)/lint-imports
+	@rm -rf $(CACHE)/check
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(CACHE)/check .
+	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx
+	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
 
@@ -33,12 +37,11 @@ $(CACHE)/bundles/%/nudge.json: | $(VENV)/installed $(CACHE)/pair.json
 	  --nudge $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf \
 	  --precision $* --output $(CACHE)/bundles/$* --work $(CACHE)/work --overwrite
 
-# Not editable: type checkers do not follow the mapping of export/ and runtime/ into the package in a source tree.
-$(VENV)/installed: pyproject.toml constraints.txt $(shell find nudge_onnx export runtime -name '*.py' -o -name '*.json')
+$(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# Alone and first: a torch that is already there keeps other packages from asking for a larger build of it.
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt '.[cpu,export,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,export,dev]'
 	@touch $@
 
 $(CACHE)/pair.json: demo/fetch.py
