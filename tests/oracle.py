@@ -62,15 +62,20 @@ def merged(pieces: Iterable[tuple[str, str, Sequence[int]]]) -> list[OraclePiece
 # --- bytes and text
 
 
-def whole_characters(raw: bytes) -> tuple[str, bool]:
-    """The text of `raw` without a character that is only begun at its end, and whether there is one."""
+def bytes_begun(raw: bytes) -> int:
+    """How many bytes at the end of `raw` begin a character that is not complete."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(raw)
-    return text, bool(decoder.getstate()[0])
+    decoder.decode(raw)
+    return len(decoder.getstate()[0])
 
 
 def inside_character(raw: bytes) -> bool:
-    return whole_characters(raw)[1]
+    return bytes_begun(raw) > 0
+
+
+def whole_characters(raw: bytes) -> str:
+    """The text of `raw` without a character that is only begun at its end."""
+    return as_text(raw[: len(raw) - bytes_begun(raw)])
 
 
 def as_text(raw: bytes) -> str:
@@ -122,19 +127,19 @@ class Forward:
 
     def __init__(self, model: Any) -> None:
         self._model = model.eval()
-        self._known: dict[tuple[int, ...], tuple[int, float]] = {}
+        self.known: dict[tuple[int, ...], tuple[int, float]] = {}
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> Forward:
         import torch
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager"))
+        return cls(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
 
     def __call__(self, ids: tuple[int, ...]) -> tuple[int, float]:
-        if ids not in self._known:
-            self._known[ids] = self._run(ids)
-        return self._known[ids]
+        if ids not in self.known:
+            self.known[ids] = self._run(ids)
+        return self.known[ids]
 
     def _run(self, ids: tuple[int, ...]) -> tuple[int, float]:
         import torch
@@ -314,7 +319,7 @@ class _Answer:
         cut = len(ids) > self.room
         if cut:
             ids = ids[: self.room]
-            text = whole_characters(self.models[source].bytes_of(ids))[0]
+            text = whole_characters(self.models[source].bytes_of(ids))
         self.pieces.append(OraclePiece(source, text, tuple(ids)))
         self._end_before_stop_string()
         if cut or (self.room == 0 and not tail):
@@ -337,7 +342,12 @@ class _Answer:
         raise _Finished("stop")
 
     def _ids_before_stop(self, piece: OraclePiece, text: str) -> tuple[int, ...]:
-        return ids_of_start(self.models[piece.source], piece.ids, text)
+        """The tokens that wrote `text`; the last of them may have written more."""
+        writer = self.models[piece.source]
+        for count in range(len(piece.ids)):
+            if as_text(writer.bytes_of(piece.ids[:count])).startswith(text):
+                return piece.ids[:count]
+        return piece.ids
 
 
 # --- the loop
@@ -358,7 +368,7 @@ class _Decoder:
         while True:
             draft = self.draft()
             if draft.ended:
-                self.answer.append("nudge", draft.ids, whole_characters(draft.raw)[0], tail=True)
+                self.answer.append("nudge", draft.ids, whole_characters(draft.raw), tail=True)
                 raise _Finished("stop")
             ids, text, base_ids, first = self.hand_back(draft)
             offers.append(text)
@@ -413,7 +423,7 @@ class _Decoder:
         stretch: tuple[int, ...] = ()
         while True:
             unit, ended = self.character(base_ids + stretch, token)
-            self.answer.append("base", unit, whole_characters(self.base.bytes_of(unit))[0])
+            self.answer.append("base", unit, whole_characters(self.base.bytes_of(unit)))
             stretch += unit
             if ended or self.in_loop(begin, stretch):
                 return
@@ -422,14 +432,23 @@ class _Decoder:
                 return
 
     def character(self, before: tuple[int, ...], token: int) -> tuple[tuple[int, ...], bool]:
-        """A token of B with those that complete its character, and whether B offered its end token instead of one."""
+        """A token of B with those that complete its character, and whether B offered its end token instead of one.
+
+        Where it did, the tokens that wrote nothing but bytes of the character are dropped with them.
+        """
         unit: tuple[int, ...] = (token,)
         while inside_character(self.base.bytes_of(unit)) and len(unit) < self.answer.room:
             token, _ = self.base.next(before + unit)
             if token in self.base.end_token_ids:
-                return unit, True
+                return self.without_begun_character(unit), True
             unit += (token,)
         return unit, False
+
+    def without_begun_character(self, unit: tuple[int, ...]) -> tuple[int, ...]:
+        begun = bytes_begun(self.base.bytes_of(unit))
+        while begun and len(written := self.base.bytes_of(unit[-1:])) <= begun:
+            unit, begun = unit[:-1], begun - len(written)
+        return unit
 
     def in_loop(self, begin: str, stretch: tuple[int, ...]) -> bool:
         """Whether B repeats itself, after a stretch of B's that began where T was `begin`."""

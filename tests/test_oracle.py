@@ -12,6 +12,7 @@ from oracle import (
     OracleModel,
     OraclePiece,
     agrees,
+    bytes_begun,
     loops,
     merged,
     oracle,
@@ -147,12 +148,20 @@ def test_agreement_is_a_prefix_without_blanks(token: str, rest: str, expected: b
     assert agrees(token, rest) is expected
 
 
-def test_only_a_begun_character_is_left_out() -> None:
-    assert whole_characters("né".encode()) == ("né", False)
-    assert whole_characters("né".encode()[:-1]) == ("n", True)
-    assert whole_characters(b"n\xa9") == ("n\ufffd", False)
-    assert whole_characters(b"\xe2\x82n") == ("\ufffdn", False)
-    assert whole_characters(b"\xf5") == ("\ufffd", False)
+@pytest.mark.parametrize(
+    ("raw", "text", "begun"),
+    [
+        ("né".encode(), "né", 0),
+        (b"n\xc3", "n", 1),
+        (b"n\xe2\x82", "n", 2),
+        (b"n\xa9", "n\ufffd", 0),
+        (b"\xe2\x82n", "\ufffdn", 0),
+        (b"\xe2\x82\xf0", "\ufffd", 1),
+        (b"\xf5", "\ufffd", 0),
+    ],
+)
+def test_only_a_begun_character_is_left_out(raw: bytes, text: str, begun: int) -> None:
+    assert (whole_characters(raw), bytes_begun(raw)) == (text, begun)
 
 
 def test_a_loop_is_more_than_five_words_that_stand_earlier() -> None:
