@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _PRECISION = click.Choice(["fp32", "fp16", "int8", "int4"])
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnxruntime")
 
 
@@ -55,7 +56,7 @@ def main(**options: Any) -> None:
     Progress goes to stderr. A failed or interrupted export leaves nothing at --output.
     """
     as_json = options.pop("as_json")
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.signal(number, _terminate) for number in _SIGNALS}
     try:
         _check_installed()
         from .pipeline import export
@@ -66,7 +67,8 @@ def main(**options: Any) -> None:
     except NudgeError as error:
         raise click.ClickException(str(error)) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     click.echo(json.dumps(_summary(bundle, progress.seconds)) if as_json else _table(bundle))
 
 

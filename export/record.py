@@ -128,8 +128,10 @@ def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path
             skip=conversion.skipped_passes,
             portable=conversion.portable,
         )
-    with progress.step(f"{role}: quantisation to {conversion.precision}"):
-        model = quantise(result.model, conversion.precision)
+    model = result.model
+    if conversion.precision != "fp32":
+        with progress.step(f"{role}: quantisation to {conversion.precision}"):
+            model = quantise(model, conversion.precision)
     configured = _context_length(config)
     graph = _Graph(
         io=graph_io(model, result.logits_rows),

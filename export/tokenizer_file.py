@@ -13,11 +13,15 @@ from .quiet import quiet
 
 __all__ = ["load_tokenizer", "same_vocabulary", "save_tokenizer"]
 
+_READABLE_DECODERS = {"ByteLevel", "ByteFallback", "Replace", "Metaspace"}
+"""Decoders whose tokens can be read as bytes, as `docs/bundle.md` says."""
+
 
 def load_tokenizer(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
     """transformers' fast tokenizer; one that is only there in its slow form is converted.
 
-    Raises `SourceError` for a tokenizer that is corrupt or has no fast form.
+    Raises `SourceError` for a tokenizer that is corrupt, has no fast form, or whose tokens a runtime could not read as
+    bytes.
     """
     from transformers import AutoTokenizer
 
@@ -28,6 +32,14 @@ def load_tokenizer(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
         raise SourceError(f"{checkpoint}: its tokenizer cannot be loaded ({one_line(error)})") from None
     if not tokenizer.is_fast:
         raise SourceError(f"{checkpoint} has no fast tokenizer (tokenizer.json), and transformers cannot make one")
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    kind, decoder = content["model"]["type"], content["decoder"] or {}
+    decoders = {decoder.get("type")} | {step.get("type") for step in decoder.get("decoders", [])}
+    if kind != "BPE" or not decoders & _READABLE_DECODERS:
+        raise SourceError(
+            f"{checkpoint}: its tokenizer is {kind} with decoder {decoder.get('type')}; "
+            "only byte-level and SentencePiece-style BPE are supported"
+        )
     return tokenizer
 
 

@@ -96,8 +96,8 @@ def _replace(bundle: Path, target: Path, old: Path, *, overwrite: bool) -> None:
 def _settle(folder: Path) -> None:
     """Give all files the rights of a new file, and have them on the disk before the folder is renamed.
 
-    Weights are written readable by their owner alone, and a server often runs as another user. Without the flush a power
-    cut could leave a bundle of empty files.
+    Weights are written readable by their owner alone, and a server often runs as another user. Without the flush a
+    power cut could leave a bundle of empty files.
     """
     mask = os.umask(0)
     os.umask(mask)

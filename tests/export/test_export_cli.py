@@ -134,6 +134,13 @@ def test_a_base_that_is_an_instruct_model_is_a_warning(tiny_pair: Pair, tmp_path
     assert f"warning: {base} looks like an instruct model" in result.stderr
 
 
+def test_a_precision_that_costs_much_quality_is_a_warning(tiny_pair: Pair, tmp_path: Path) -> None:
+    # Nearly even logits change places easily.
+    result = export(tiny_pair, tmp_path / "bundle", "--precision", "int4")
+    assert result.exit_code == 0
+    assert "warning: in int4 the base model keeps only" in result.stderr
+
+
 def test_a_nudging_model_without_chat_template_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
     result = export((tiny_pair[0], tiny_pair[0]), tmp_path / "bundle")
     assert "has no chat template, so it is no nudging model" in error_line(result, tmp_path / "bundle")

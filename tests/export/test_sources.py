@@ -128,6 +128,15 @@ def test_a_corrupt_tokenizer_is_one_line(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_tokenizer_whose_tokens_are_no_bytes_is_refused(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(
+        json.dumps(content | {"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}})
+    )
+    with pytest.raises(SourceError, match=r"is BPE with decoder WordPiece; only byte-level and SentencePiece"):
+        load_tokenizer(folder)
+
+
 def test_a_corrupt_gguf_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + b"\0" * 20)
