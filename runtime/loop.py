@@ -121,7 +121,7 @@ class NudgingLoop:
         ahead = guess[: self.speculation.ahead(len(guess))]
         choice = self.base.next(ids, ahead)
         if guess:
-            self.speculation.saw(guess[0] == choice.token)
+            self.speculation.saw(guess[0] == choice.token, choice.certain)
         return choice
 
     def _guess(self, draft: Draft, cut: Cut) -> list[int]:

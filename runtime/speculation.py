@@ -87,6 +87,7 @@ class Speculation:
         self._base = base
         self._nudge = nudge
         self._hits = 0.5
+        self._kept = 0.5
         self.checked = 0
         """Guessed tokens that the base model was asked about."""
         self.accepted = 0
@@ -97,21 +98,24 @@ class Speculation:
         """Whether nothing is to be read ahead."""
         return self._fixed == 0
 
-    def saw(self, hit: bool) -> None:
-        """Note whether the base model wrote what was guessed next."""
+    def saw(self, hit: bool, certain: bool) -> None:
+        """Note whether the base model's next token was the guessed one, and whether it was certain of it."""
         self.checked += 1
         self.accepted += hit
         self._hits += _FORGET * (hit - self._hits)
+        if not (hit and certain):
+            # Where the base model hands over, the rest of a draft is what the nudging model goes on with.
+            self._kept += _FORGET * ((not certain) - self._kept)
 
     def ahead(self, available: int) -> int:
         """How many of the `available` guessed tokens to read in the next pass of the base model."""
         if self._fixed is not None:
             return min(self._fixed, available)
         # A pass has two rows at the least, so one guess is free.
-        best, best_rate = min(1, available), self._rate(1, 0.0)
+        best, best_rate = min(1, available), self._rate(1)
         for bucket in _BUCKETS[1:]:
             count = min(bucket - 1, available)
-            rate = self._rate(count, 0.0)
+            rate = self._rate(count)
             if rate > best_rate:
                 best, best_rate = count, rate
         return best
@@ -120,17 +124,19 @@ class Speculation:
         """How many tokens to draft afresh for the base model to check; 0 where that does not pay."""
         if self._fixed is not None:
             return self._fixed
-        plain = self._rate(0, 0.0)
+        plain = self._rate(0)
         best, best_rate = 0, plain / _MARGIN
         for bucket in _BUCKETS[1:]:
             count = bucket - 1
-            rate = self._rate(count, count * self._nudge.of(1))
+            rate = self._rate(count, drafted=True)
             if rate > best_rate:
                 best, best_rate = count, rate
         return best
 
-    def _rate(self, count: int, drafting: float) -> float:
+    def _rate(self, count: int, drafted: bool = False) -> float:
         """Tokens of the base model per second, expected of a pass that checks `count` guesses."""
-        seconds = self._base.of(1 + count) + drafting
-        tokens = sum(self._hits**power for power in range(count + 1))
-        return tokens / seconds if seconds else 0.0
+        accepted = sum(self._hits**power for power in range(1, count + 1))
+        seconds = self._base.of(1 + count)
+        if drafted:
+            seconds += (count - self._kept * (count - accepted)) * self._nudge.of(1)
+        return (1 + accepted) / seconds if seconds else 0.0

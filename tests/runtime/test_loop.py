@@ -107,7 +107,7 @@ def test_the_exact_pattern_of_accepted_and_rejected_guesses(tokenizer: Tokenizer
     pair = ScriptedPair(tokenizer, follow("a bcde f"), follow("a bcdXYZ"), draft_tokens=8, speculation=4)
     seen: list[bool] = []
     original = pair.speculation.saw
-    pair.speculation.saw = lambda hit: (seen.append(hit), original(hit))[0]  # type: ignore[method-assign,func-returns-value]
+    pair.speculation.saw = lambda hit, sure: (seen.append(hit), original(hit, sure))[0]  # type: ignore[method-assign,func-returns-value]
     pieces = []
     source = pair.loop.run()
     for piece in source:
