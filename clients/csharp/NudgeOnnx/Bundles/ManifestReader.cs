@@ -1,0 +1,120 @@
+using System.Collections.Generic;
+using System.Linq;
+using System.Text.Json;
+
+namespace NudgeOnnx.Bundles
+{
+    /// <summary>Reads the text of a manifest. Fields that it does not know are skipped: a minor version may add some.</summary>
+    internal static class ManifestReader
+    {
+        internal const string FileName = "nudge.json";
+        private const string Format = "nudge-onnx-bundle";
+        private const string Major = "1";
+        private static readonly string[] Roles = { "base", "nudge", "proxy_base" };
+
+        /// <summary>The manifest that <paramref name="json"/> holds.</summary>
+        /// <exception cref="BundleException">
+        /// Broken JSON, another format, a newer major version, a missing or ill-typed field, a missing model.
+        /// </exception>
+        internal static Manifest Read(string json)
+        {
+            using var document = Parse(json);
+            var root = document.RootElement;
+            if (root.ValueKind != JsonValueKind.Object
+                || !root.TryGetProperty("format", out var format)
+                || format.ValueKind != JsonValueKind.String
+                || format.GetString() != Format)
+            {
+                throw new BundleException($"{FileName} is not a {Format} manifest; is this the right folder?");
+            }
+            var version = root.TryGetProperty("version", out var value) ? value.ToString() : "";
+            if (version.Split('.')[0] != Major)
+            {
+                var found = version.Length == 0 ? "(none)" : version;
+                throw new BundleException(
+                    $"bundle format {found} is not supported, this release reads {Major}.x; "
+                    + "update this library or export the bundle again");
+            }
+            var manifest = Fields(new JsonFields(root, "manifest"), version);
+            var missing = Roles.Take(2).FirstOrDefault(role => !manifest.Models.ContainsKey(role));
+            return missing is null
+                ? manifest
+                : throw new BundleException($"{FileName} lists no '{missing}' model; export the bundle again");
+        }
+
+        private static JsonDocument Parse(string json)
+        {
+            try
+            {
+                return JsonDocument.Parse(json);
+            }
+            catch (JsonException error)
+            {
+                var reason = error.Message.Split('\n')[0].TrimEnd('.', ' ', '\r');
+                throw new BundleException($"{FileName} is not valid JSON ({reason}); export the bundle again");
+            }
+        }
+
+        private static Manifest Fields(JsonFields root, string version)
+        {
+            var defaults = root.ObjectOrEmpty("defaults");
+            return new Manifest(
+                root.Text("name"),
+                version,
+                new Defaults(
+                    defaults.Text("policy", "word"),
+                    defaults.Fraction("gamma", 0.4),
+                    defaults.Number("draft_tokens", 16),
+                    defaults.Text("gate", "top1"),
+                    defaults.Text("system_prompt", "")),
+                root.Flag("shared_vocabulary"),
+                root.Object("models").Entries()
+                    .Where(entry => Roles.Contains(entry.Name))
+                    .ToDictionary(entry => entry.Name, entry => Model(new JsonFields(entry.Value, entry.Name))),
+                root.Object("files").Entries()
+                    .ToDictionary(entry => entry.Name, entry => File(new JsonFields(entry.Value, entry.Name))));
+        }
+
+        private static FileRecord File(JsonFields file) => new FileRecord(file.LongNumber("bytes"), file.Text("sha256"));
+
+        private static ModelRecord Model(JsonFields model)
+        {
+            var cache = model.Object("cache");
+            var prompt = model.Object("prompt");
+            return new ModelRecord(
+                model.Text("graph"),
+                model.Text("tokenizer"),
+                model.Texts("external_data"),
+                model.Text("architecture"),
+                model.Text("precision"),
+                model.Number("context_length"),
+                model.Number("vocabulary_size"),
+                model.Numbers("end_token_ids"),
+                new CacheRecord(
+                    cache.Number("layers"),
+                    cache.Number("kv_heads"),
+                    cache.Number("head_size"),
+                    cache.Text("dtype", "float32"),
+                    cache.Text("kind", "growing")),
+                Io(model.ObjectOrEmpty("io")),
+                new PromptRecord(prompt.Text("template"), Tokens(prompt), prompt.Flag("add_bos")));
+        }
+
+        private static GraphIo Io(JsonFields io) => new GraphIo(
+            io.Text("input_ids", "input_ids"),
+            io.OptionalText("attention_mask", "attention_mask"),
+            io.TextOrNull("position_ids"),
+            io.TextOrNull("logits_rows"),
+            io.Text("logits", "logits"),
+            io.Text("past_key", "past_key_values.{layer}.key"),
+            io.Text("past_value", "past_key_values.{layer}.value"),
+            io.Text("present_key", "present.{layer}.key"),
+            io.Text("present_value", "present.{layer}.value"));
+
+        private static IReadOnlyDictionary<string, string> Tokens(JsonFields prompt)
+        {
+            var tokens = prompt.ObjectOrEmpty("tokens");
+            return tokens.Entries().ToDictionary(entry => entry.Name, entry => tokens.Text(entry.Name));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+using System.Collections.Generic;
+using System.Linq;
+using NudgeOnnx.Text;
+
+namespace NudgeOnnx.Decoding
+{
+    /// <summary>A place in a draft: before it stand some UTF-16 units of its text and some whole tokens.</summary>
+    internal readonly struct Cut
+    {
+        internal Cut(int characters, int tokens, bool inside = false)
+        {
+            Characters = characters;
+            Tokens = tokens;
+            Inside = inside;
+        }
+
+        internal int Characters { get; }
+
+        internal int Tokens { get; }
+
+        /// <summary>Whether it falls inside the token that follows.</summary>
+        internal bool Inside { get; }
+    }
+
+    /// <summary>What the nudging model would write next.</summary>
+    internal sealed class Draft
+    {
+        private readonly Tokenizer _tokenizer;
+        private readonly List<int?> _ends = new List<int?>();
+
+        /// <param name="ids">Its tokens.</param>
+        /// <param name="top1">The largest probability where the model chose each.</param>
+        /// <param name="ended">Whether the model reached its end token.</param>
+        /// <param name="tokenizer">The model's tokenizer.</param>
+        internal Draft(IReadOnlyList<int> ids, IReadOnlyList<double> top1, bool ended, Tokenizer tokenizer)
+        {
+            Ids = ids;
+            Top1 = top1;
+            Ended = ended;
+            _tokenizer = tokenizer;
+            Text = "";
+            var data = new List<byte>();
+            foreach (var id in ids)
+            {
+                data.AddRange(tokenizer.BytesOf(id));
+                Text = Utf8Text.Decode(data.ToArray(), out var pending);
+                _ends.Add(pending > 0 ? null : (int?)Text.Length);
+            }
+        }
+
+        internal IReadOnlyList<int> Ids { get; }
+
+        internal IReadOnlyList<double> Top1 { get; }
+
+        internal bool Ended { get; }
+
+        /// <summary>The draft's text, without a character that it only begins.</summary>
+        internal string Text { get; }
+
+        /// <summary>The cut behind its last token.</summary>
+        internal Cut Whole => new Cut(Text.Length, Ids.Count);
+
+        /// <summary>Ids, top-1 probabilities and text before a cut; a token that the cut splits is spelt anew.</summary>
+        internal (IReadOnlyList<int> Ids, IReadOnlyList<double?> Top1, string Text) UpTo(Cut cut)
+        {
+            var text = Text.Substring(0, cut.Characters);
+            if (cut.Inside)
+            {
+                var ids = _tokenizer.Encode(text);
+                return (ids, new double?[ids.Count], text);
+            }
+            return (
+                Ids.Take(cut.Tokens).ToArray(),
+                Top1.Take(cut.Tokens).Select(probability => (double?)probability).ToArray(),
+                text);
+        }
+
+        /// <summary>Checkpoints of policy <c>word</c>: before the one space that leads each non-empty word but the first.</summary>
+        internal List<Cut> WordCuts()
+        {
+            var cuts = new List<Cut>();
+            var characters = 0;
+            var seenWord = false;
+            foreach (var word in Text.Split(' '))
+            {
+                if (word.Length > 0 && seenWord)
+                {
+                    cuts.Add(At(characters - 1));
+                }
+                seenWord |= word.Length > 0;
+                characters += word.Length + 1;
+            }
+            return cuts;
+        }
+
+        /// <summary>Checkpoints of policy <c>token</c>: before each token but the first, unless inside a character.</summary>
+        internal List<Cut> TokenCuts() => _ends
+            .Take(_ends.Count - 1)
+            .Select((end, index) => (end, index))
+            .Where(entry => entry.end != null)
+            .Select(entry => new Cut(entry.end!.Value, entry.index + 1))
+            .ToList();
+
+        private Cut At(int characters)
+        {
+            // Tokens that write nothing belong to what stands before the cut.
+            var last = _ends.FindLastIndex(end => end == characters);
+            return last >= 0
+                ? new Cut(characters, last + 1)
+                : new Cut(characters, _ends.Count(end => end < characters), inside: true);
+        }
+    }
+}

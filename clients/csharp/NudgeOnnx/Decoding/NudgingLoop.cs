@@ -1,0 +1,231 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using NudgeOnnx.Inference;
+using NudgeOnnx.Text;
+
+namespace NudgeOnnx.Decoding
+{
+    /// <summary>
+    /// The nudging loop (Fei, Razeghi, Singh, ACL 2025). <c>docs/decoding.md</c> has the rule and numbers its steps like here.
+    /// A caller may stop at any piece; the models' caches are valid whenever this is not running.
+    /// </summary>
+    internal sealed class NudgingLoop : IPieces
+    {
+        private const int SameDrafts = 4;
+        private const int LoopTokens = 16;
+        private const int LoopWords = 5;
+
+        private readonly Writer _base;
+        private readonly Writer _nudge;
+        private readonly Transcript _answer;
+        private readonly Func<Draft, List<Cut>> _cutsOf;
+        private readonly int _draftTokens;
+        private readonly Speculation _speculation;
+
+        /// <param name="baseModel">The base model.</param>
+        /// <param name="nudgingModel">The nudging model.</param>
+        /// <param name="answer">The answer, still empty.</param>
+        /// <param name="cutsOf">A draft's checkpoints.</param>
+        /// <param name="draftTokens">The most tokens of one draft.</param>
+        /// <param name="speculation">When to read ahead.</param>
+        internal NudgingLoop(
+            Writer baseModel,
+            Writer nudgingModel,
+            Transcript answer,
+            Func<Draft, List<Cut>> cutsOf,
+            int draftTokens,
+            Speculation speculation)
+        {
+            _base = baseModel;
+            _nudge = nudgingModel;
+            _answer = answer;
+            _cutsOf = cutsOf;
+            _draftTokens = draftTokens;
+            _speculation = speculation;
+        }
+
+        /// <inheritdoc/>
+        public FinishReason Finish { get; private set; } = FinishReason.Cancelled;
+
+        /// <inheritdoc/>
+        public IEnumerable<Piece> Run()
+        {
+            using var rounds = Rounds().GetEnumerator();
+            while (Advance(rounds))
+            {
+                yield return rounds.Current;
+            }
+        }
+
+        private bool Advance(IEnumerator<Piece> rounds)
+        {
+            try
+            {
+                return rounds.MoveNext();
+            }
+            catch (ContextLengthException)
+            {
+                Finish = FinishReason.Length;
+                return false;
+            }
+        }
+
+        private IEnumerable<Piece> Rounds()
+        {
+            var (accepted, offers) = ("", 0);
+            while (!_answer.IsFull)
+            {
+                var draft = _nudge.Draft(_answer, _draftTokens); // 1
+                if (draft.Ended) // 2
+                {
+                    var fits = _answer.Room >= draft.Ids.Count;
+                    if (draft.Ids.Count > 0)
+                    {
+                        yield return Append(draft, draft.Whole);
+                    }
+                    Finish = fits ? FinishReason.Stop : FinishReason.Length;
+                    yield break;
+                }
+                var (cut, choice) = HandBack(draft); // 3
+                var text = draft.Text.Substring(0, cut.Characters);
+                offers = text == accepted ? offers + 1 : 1;
+                accepted = text;
+                if (offers == SameDrafts)
+                {
+                    Finish = FinishReason.Repetition;
+                    yield break;
+                }
+                yield return Append(draft, cut);
+                if (choice is { } taken && !_answer.IsFull)
+                {
+                    foreach (var piece in Stretch(taken, Guess(draft, cut))) // 4
+                    {
+                        yield return piece;
+                    }
+                }
+            }
+            Finish = FinishReason.Length;
+        }
+
+        private Piece Append(Draft draft, Cut cut)
+        {
+            var (ids, top1, text) = draft.UpTo(cut);
+            return _answer.Append(Source.Nudge, ids, top1, text, _nudge.Tokenizer);
+        }
+
+        /// <summary>Where the draft is cut, and what the base model writes there if it takes over.</summary>
+        private (Cut Cut, Choice? Choice) HandBack(Draft draft)
+        {
+            var cuts = _cutsOf(draft);
+            var whole = _base.Ids(_answer, draft, default, draft.Whole);
+            foreach (var cut in cuts)
+            {
+                var ids = _base.Ids(_answer, draft, default, cut);
+                var choice = Ask(ids, RestOf(whole, ids));
+                if (choice.Certain || Agrees(choice, draft.Text.Substring(cut.Characters)))
+                {
+                    return (cut, choice);
+                }
+            }
+            return (cuts.Count > 0 ? cuts[cuts.Count - 1] : draft.Whole, null);
+        }
+
+        private bool Agrees(Choice choice, string rest)
+        {
+            var word = Blanks.Trim(_base.Tokenizer.TextOf(new[] { choice.Token }));
+            return word.Length > 0
+                && !_base.Ends(choice)
+                && Blanks.TrimStart(rest).StartsWith(word, StringComparison.Ordinal);
+        }
+
+        /// <summary>
+        /// The base model writes from <paramref name="choice"/> on; <paramref name="guess"/> is what it may write, begun
+        /// with that very token.
+        /// </summary>
+        private IEnumerable<Piece> Stretch(Choice choice, List<int> guess)
+        {
+            var ids = _base.Ids(_answer);
+            var open = new OpenTokens(_base.Tokenizer);
+            var written = new List<int>();
+            while (!_base.Ends(choice))
+            {
+                guess = guess.Count > 0 && guess[0] == choice.Token ? guess.GetRange(1, guess.Count - 1) : new List<int>();
+                ids.Add(choice.Token);
+                written.Add(choice.Token);
+                var piece = open.Add(choice.Token, choice.Top1, _answer);
+                if (piece != null)
+                {
+                    yield return piece;
+                    if (_answer.IsFull || Loops(written))
+                    {
+                        yield break;
+                    }
+                    guess = guess.Count > 0 ? guess : FreshGuess(ids);
+                }
+                choice = Ask(ids, guess);
+                // Inside a character the pen stays here, certain or not.
+                if (!choice.Certain && open.IsEmpty)
+                {
+                    yield break;
+                }
+            }
+        }
+
+        /// <summary>Whether the last tokens of a stretch say again what the answer said before.</summary>
+        private bool Loops(List<int> written)
+        {
+            if (written.Count < LoopTokens)
+            {
+                return false;
+            }
+            var text = _base.Tokenizer.TextOf(written.Skip(written.Count - LoopTokens));
+            var before = Math.Max(0, _answer.Text.Length - text.Length);
+            return Blanks.Words(text) > LoopWords
+                && _answer.Text.IndexOf(text, 0, before, StringComparison.Ordinal) >= 0;
+        }
+
+        /// <summary>The base model's choice after <paramref name="ids"/>, read together with as much of a guess as pays.</summary>
+        private Choice Ask(List<int> ids, List<int> guess)
+        {
+            var choice = _base.Next(ids, guess.Take(_speculation.Ahead(guess.Count)));
+            if (guess.Count > 0)
+            {
+                _speculation.Saw(guess[0] == choice.Token);
+            }
+            return choice;
+        }
+
+        /// <summary>The rest of a draft as the base model would spell it after the answer so far.</summary>
+        private List<int> Guess(Draft draft, Cut cut)
+        {
+            var ids = _base.Ids(_answer);
+            return RestOf(_base.Ids(_answer, draft, cut, draft.Whole), ids);
+        }
+
+        /// <summary>A new draft ahead of the base model, where that pays and its next choice is not known yet.</summary>
+        private List<int> FreshGuess(List<int> ids)
+        {
+            var length = _speculation.DraftLength();
+            if (length == 0 || _base.Knows(ids))
+            {
+                return new List<int>();
+            }
+            try
+            {
+                var draft = _nudge.Draft(_answer, length);
+                return RestOf(_base.Ids(_answer, draft, default, draft.Whole), ids);
+            }
+            catch (ContextLengthException)
+            {
+                return new List<int>();
+            }
+        }
+
+        /// <summary>What stands behind <paramref name="start"/> in <paramref name="whole"/>, if that begins with it.</summary>
+        private static List<int> RestOf(List<int> whole, List<int> start) =>
+            Reader.CommonPrefix(whole, start) == start.Count
+                ? whole.GetRange(start.Count, whole.Count - start.Count)
+                : new List<int>();
+    }
+}

@@ -1,0 +1,89 @@
+using System;
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
+using NudgeOnnx.Bundles;
+
+namespace NudgeOnnx.Inference
+{
+    /// <summary>Makes and copies the tensors of one model's cache, in the memory where its provider works.</summary>
+    internal sealed class CacheTensors : IDisposable
+    {
+        private readonly CacheRecord _shape;
+        private readonly TensorElementType _type;
+        private readonly int _itemSize;
+        private readonly OrtMemoryInfo? _deviceMemory;
+        private readonly OrtAllocator? _deviceAllocator;
+
+        internal CacheTensors(Graph graph)
+        {
+            _shape = graph.Record.Cache;
+            (_type, _itemSize) = _shape.Dtype switch
+            {
+                "float32" => (TensorElementType.Float, 4),
+                "float16" => (TensorElementType.Float16, 2),
+                _ => throw new BundleException($"the cache type {_shape.Dtype} is not supported by this library"),
+            };
+            if (Providers.IsCuda(graph.Provider))
+            {
+                _deviceMemory = new OrtMemoryInfo("Cuda", OrtAllocatorType.DeviceAllocator, 0, OrtMemType.Default);
+                _deviceAllocator = new OrtAllocator(graph.Session, _deviceMemory);
+            }
+        }
+
+        /// <summary>A tensor of zeros on the host, <c>[1, heads, positions, head size]</c>.</summary>
+        internal OrtValue OnHost(int positions)
+        {
+            var tensor = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, _type, ShapeOf(positions));
+            if (positions > 0)
+            {
+                tensor.GetTensorMutableRawData().Clear();
+            }
+            return tensor;
+        }
+
+        /// <summary>A tensor for <paramref name="to"/> positions that starts with the first <paramref name="kept"/> of another.</summary>
+        internal OrtValue Resized(OrtValue? tensor, int from, int to, int kept)
+        {
+            if (_deviceAllocator is null)
+            {
+                return ResizedOnHost(tensor, from, to, kept);
+            }
+            using var old = tensor is null ? null : Copied(tensor, OnHost(from));
+            using var fresh = ResizedOnHost(old, from, to, kept);
+            return Copied(fresh, OrtValue.CreateAllocatedTensorValue(_deviceAllocator, _type, ShapeOf(to)));
+        }
+
+        /// <summary>Like <see cref="Resized"/>, for tensors in host memory.</summary>
+        internal OrtValue ResizedOnHost(OrtValue? tensor, int from, int to, int kept)
+        {
+            var fresh = OnHost(to);
+            if (tensor is null || kept == 0)
+            {
+                return fresh;
+            }
+            var old = tensor.GetTensorMutableRawData();
+            var now = fresh.GetTensorMutableRawData();
+            var row = _shape.HeadSize * _itemSize;
+            for (var head = 0; head < _shape.KvHeads; head++)
+            {
+                old.Slice(head * from * row, kept * row).CopyTo(now.Slice(head * to * row));
+            }
+            return fresh;
+        }
+
+        /// <inheritdoc/>
+        public void Dispose()
+        {
+            _deviceAllocator?.Dispose();
+            _deviceMemory?.Dispose();
+        }
+
+        private static OrtValue Copied(OrtValue from, OrtValue to)
+        {
+            OrtEnv.Instance().CopyTensors(new[] { from }, new[] { to }, null);
+            return to;
+        }
+
+        private long[] ShapeOf(int positions) => new long[] { 1, _shape.KvHeads, positions, _shape.HeadSize };
+    }
+}

@@ -1,0 +1,122 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+
+namespace NudgeOnnx.Inference
+{
+    /// <summary>What a model wants to write at a position, and whether the gate finds it certain.</summary>
+    internal readonly struct Choice
+    {
+        internal Choice(int token, double top1, bool certain)
+        {
+            Token = token;
+            Top1 = top1;
+            Certain = certain;
+        }
+
+        internal int Token { get; }
+
+        internal double Top1 { get; }
+
+        internal bool Certain { get; }
+    }
+
+    /// <summary>
+    /// A decoder with a memory: asks for the token after some ids are answered from what was already read. A caller may
+    /// say what is likely to come next; those rows are read in the same pass and remembered. Asking is the same with and
+    /// without, so reading ahead cannot change an answer. Not for two threads at once.
+    /// </summary>
+    internal sealed class Reader : IDisposable
+    {
+        private readonly List<int> _held = new List<int>();
+        private readonly List<Choice?> _choices = new List<Choice?>();
+        private readonly string _model;
+        private Gate _gate;
+        private double _gamma;
+        private CancellationToken _cancellation;
+
+        internal Reader(Graph graph)
+        {
+            _model = graph.Role;
+            Decoder = new Decoder(graph);
+        }
+
+        internal Decoder Decoder { get; }
+
+        /// <summary>The ids in the cache.</summary>
+        internal IReadOnlyList<int> Held => _held;
+
+        /// <summary>Begin an answer with a gate; what was chosen before is forgotten, the cache stays.</summary>
+        internal void Start(Gate gate, double gamma, CancellationToken cancellation)
+        {
+            (_gate, _gamma, _cancellation) = (gate, gamma, cancellation);
+            for (var i = 0; i < _choices.Count; i++)
+            {
+                _choices[i] = null;
+            }
+        }
+
+        /// <summary>Whether <see cref="Next"/> needs no pass.</summary>
+        internal bool Knows(IReadOnlyList<int> ids) => CommonPrefix(_held, ids) == ids.Count && _choices[ids.Count - 1] != null;
+
+        /// <summary>
+        /// The choice after <paramref name="ids"/> (at least one); <paramref name="ahead"/> may guess the ids that come then.
+        /// </summary>
+        /// <exception cref="ContextLengthException">The ids do not fit.</exception>
+        /// <exception cref="LogitsException">The model returned broken logits.</exception>
+        internal Choice Next(IReadOnlyList<int> ids, IEnumerable<int>? ahead = null)
+        {
+            var shared = CommonPrefix(_held, ids);
+            if (shared == ids.Count)
+            {
+                if (_choices[shared - 1] is { } known)
+                {
+                    return known;
+                }
+                shared--;
+            }
+            var room = Math.Max(0, Decoder.ContextLength - ids.Count);
+            var guess = (ahead ?? Enumerable.Empty<int>()).Take(room).ToList();
+            Read(shared, ids.Skip(shared).Concat(guess).ToList(), 1 + guess.Count);
+            return _choices[ids.Count - 1]!.Value;
+        }
+
+        /// <inheritdoc/>
+        public void Dispose() => Decoder.Dispose();
+
+        /// <summary>Length of the longest common prefix.</summary>
+        internal static int CommonPrefix(IReadOnlyList<int> one, IReadOnlyList<int> other)
+        {
+            var shorter = Math.Min(one.Count, other.Count);
+            var length = 0;
+            while (length < shorter && one[length] == other[length])
+            {
+                length++;
+            }
+            return length;
+        }
+
+        private void Read(int shared, List<int> fresh, int rows)
+        {
+            _cancellation.ThrowIfCancellationRequested();
+            _held.RemoveRange(shared, _held.Count - shared);
+            _choices.RemoveRange(shared, _choices.Count - shared);
+            Decoder.Rewind(shared);
+            var logits = Decoder.Feed(fresh, rows);
+            var vocabulary = logits.Length / rows;
+            var choices = Enumerable.Range(0, rows)
+                .Select(row => (Choice?)Choose(logits.Slice(row * vocabulary, vocabulary)))
+                .ToList();
+            _held.AddRange(fresh);
+            _choices.AddRange(Enumerable.Repeat<Choice?>(null, fresh.Count - rows));
+            _choices.AddRange(choices);
+        }
+
+        private Choice Choose(ReadOnlyMemory<float> logits)
+        {
+            var softmax = new Softmax(logits.Span, _model);
+            return new Choice(softmax.ArgMax, softmax.Top1, Gates.IsCertain(_gate, softmax, _gamma));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+
+namespace NudgeOnnx.Inference
+{
+    /// <summary>The readers of one conversation: one for each model that takes part.</summary>
+    internal sealed class Readers : IDisposable
+    {
+        internal Readers(IReadOnlyDictionary<string, Graph> graphs)
+        {
+            Base = new Reader(graphs["base"]);
+            Nudge = new Reader(graphs["nudge"]);
+        }
+
+        internal Reader Base { get; }
+
+        internal Reader Nudge { get; }
+
+        /// <summary>Positions in the caches.</summary>
+        internal int Held => Base.Held.Count + Nudge.Held.Count;
+
+        /// <summary>How many of these ids the caches hold already.</summary>
+        internal int Shared(IReadOnlyList<int> baseIds, IReadOnlyList<int> nudgeIds) =>
+            Reader.CommonPrefix(Base.Held, baseIds) + Reader.CommonPrefix(Nudge.Held, nudgeIds);
+
+        /// <inheritdoc/>
+        public void Dispose()
+        {
+            Base.Dispose();
+            Nudge.Dispose();
+        }
+    }
+
+    /// <summary>
+    /// Open graphs and the readers that lie idle: conversations may alternate and find what they left, and streams never
+    /// share. Safe for several threads.
+    /// </summary>
+    internal sealed class ReaderPool : IDisposable
+    {
+        private readonly IReadOnlyDictionary<string, Graph> _graphs;
+        private readonly int _kept;
+        private readonly object _lock = new object();
+        private readonly List<Readers> _idle = new List<Readers>();
+        private int _lent;
+        private bool _closed;
+
+        /// <param name="graphs">Graphs by role; the pool disposes them.</param>
+        /// <param name="kept">How many idle readers are kept.</param>
+        internal ReaderPool(IReadOnlyDictionary<string, Graph> graphs, int kept)
+        {
+            _graphs = graphs;
+            _kept = Math.Max(1, kept);
+        }
+
+        /// <summary>The provider that each model runs on, by role.</summary>
+        internal IReadOnlyDictionary<string, string> Providers =>
+            _graphs.ToDictionary(entry => entry.Key, entry => entry.Value.Provider);
+
+        /// <summary>The idle readers that hold most of these prompts, or fresh ones where none holds much.</summary>
+        internal Readers Lend(IReadOnlyList<int> baseIds, IReadOnlyList<int> nudgeIds)
+        {
+            lock (_lock)
+            {
+                ThrowIfClosed();
+                _lent++;
+                var best = _idle.OrderByDescending(readers => readers.Shared(baseIds, nudgeIds)).FirstOrDefault();
+                if (best != null && 2 * best.Shared(baseIds, nudgeIds) < best.Held)
+                {
+                    // It holds another conversation, which may come back; where room is short the oldest one gives way.
+                    best = _idle.Count < _kept ? null : _idle[0];
+                }
+                if (best is null)
+                {
+                    return new Readers(_graphs);
+                }
+                _idle.Remove(best);
+                return best;
+            }
+        }
+
+        /// <summary>Give readers back; the least recently used are dropped where there are too many.</summary>
+        internal void Return(Readers readers)
+        {
+            lock (_lock)
+            {
+                _lent--;
+                _idle.Add(readers);
+                while (_idle.Count > (_closed ? 0 : _kept))
+                {
+                    _idle[0].Dispose();
+                    _idle.RemoveAt(0);
+                }
+                CloseGraphs();
+            }
+        }
+
+        internal void ThrowIfClosed()
+        {
+            if (_closed)
+            {
+                throw new ObjectDisposedException(nameof(NudgedModel), "this NudgedModel is disposed; load the bundle again");
+            }
+        }
+
+        /// <summary>Free what is idle; the sessions are freed when the last stream on its way has ended.</summary>
+        public void Dispose()
+        {
+            lock (_lock)
+            {
+                if (!_closed)
+                {
+                    _closed = true;
+                    _idle.ForEach(readers => readers.Dispose());
+                    _idle.Clear();
+                    CloseGraphs();
+                }
+            }
+        }
+
+        private void CloseGraphs()
+        {
+            if (_closed && _lent == 0)
+            {
+                foreach (var graph in _graphs.Values)
+                {
+                    graph.Dispose();
+                }
+            }
+        }
+    }
+}

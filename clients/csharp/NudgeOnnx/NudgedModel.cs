@@ -1,0 +1,210 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.Linq;
+using System.Threading;
+using NudgeOnnx.Bundles;
+using NudgeOnnx.Decoding;
+using NudgeOnnx.Inference;
+using NudgeOnnx.Templates;
+using NudgeOnnx.Text;
+
+namespace NudgeOnnx
+{
+    /// <summary>
+    /// A base model and a nudging model, open and ready. Threads may share it, each with its own stream.
+    /// <code>
+    /// using var model = NudgedModel.Load("bundle");
+    /// foreach (var piece in model.Stream("Why is the sky blue?"))
+    ///     Console.Write(piece.Text);
+    /// </code>
+    /// </summary>
+    public sealed class NudgedModel : IDisposable
+    {
+        private static readonly string[] Voices = { "base", "nudge" };
+
+        private readonly Dictionary<string, Tokenizer> _tokenizers;
+        private readonly Dictionary<string, Template> _templates;
+        private readonly ReaderPool _pool;
+        private readonly double _loadSeconds;
+
+        private NudgedModel(
+            Bundle bundle,
+            Dictionary<string, Tokenizer> tokenizers,
+            Dictionary<string, Template> templates,
+            ReaderPool pool,
+            double loadSeconds)
+        {
+            Bundle = bundle;
+            _tokenizers = tokenizers;
+            _templates = templates;
+            _pool = pool;
+            _loadSeconds = loadSeconds;
+        }
+
+        /// <summary>The bundle's folder and manifest.</summary>
+        public Bundle Bundle { get; }
+
+        /// <summary>The provider that each model runs on, by role.</summary>
+        public IReadOnlyDictionary<string, string> Providers => _pool.Providers;
+
+        /// <summary>Open a bundle.</summary>
+        /// <exception cref="BundleException">The folder is no bundle, or has something that is not supported.</exception>
+        /// <exception cref="ProviderException">No wanted execution provider loads.</exception>
+        public static NudgedModel Load(string folder, LoadOptions? options = null)
+        {
+            options ??= new LoadOptions();
+            var clock = Stopwatch.StartNew();
+            var bundle = Bundle.Open(folder);
+            var graphs = new Dictionary<string, Graph>();
+            try
+            {
+                foreach (var role in Voices)
+                {
+                    graphs[role] = Graph.Open(bundle, role, options);
+                }
+                var models = bundle.Manifest.Models;
+                var tokenizers = Voices.ToDictionary(
+                    role => role, role => Tokenizer.Open(bundle.PathOf(models[role].Tokenizer)));
+                var templates = Voices.ToDictionary(role => role, role => new Template(models[role].Prompt.Template));
+                var pool = new ReaderPool(graphs, options.KeptConversations);
+                return new NudgedModel(bundle, tokenizers, templates, pool, clock.Elapsed.TotalSeconds);
+            }
+            catch
+            {
+                foreach (var graph in graphs.Values)
+                {
+                    graph.Dispose();
+                }
+                throw;
+            }
+        }
+
+        /// <summary>Answer one user message, piece by piece.</summary>
+        /// <inheritdoc cref="Stream(IEnumerable{Message}, StreamOptions, CancellationToken)"/>
+        public AnswerStream Stream(
+            string prompt, StreamOptions? options = null, CancellationToken cancellationToken = default) =>
+            Stream(new[] { new Message("user", prompt) }, options, cancellationToken);
+
+        /// <summary>Answer a conversation, piece by piece.</summary>
+        /// <exception cref="NudgeException">An option is out of range.</exception>
+        /// <exception cref="ContextLengthException">The prompt does not fit.</exception>
+        /// <exception cref="TemplateException">A prompt template refuses the conversation.</exception>
+        public AnswerStream Stream(
+            IEnumerable<Message> messages, StreamOptions? options = null, CancellationToken cancellationToken = default)
+        {
+            _pool.ThrowIfClosed();
+            var request = new Request(Bundle.Manifest, options ?? new StreamOptions());
+            var turns = Conversation.Checked(messages, request.SystemPrompt);
+            var (baseIds, nudgeIds) = (Prompt("base", turns), Prompt("nudge", turns));
+            return new AnswerStream(
+                (cancellation, timings, finish) => Write(request, baseIds, nudgeIds, cancellation, timings, finish),
+                cancellationToken);
+        }
+
+        /// <summary>Answer one user message, piece by piece, without holding a thread of the caller.</summary>
+        /// <inheritdoc cref="Stream(IEnumerable{Message}, StreamOptions, CancellationToken)"/>
+        public IAsyncEnumerable<Piece> StreamAsync(
+            string prompt, StreamOptions? options = null, CancellationToken cancellationToken = default) =>
+            Stream(prompt, options, cancellationToken);
+
+        /// <summary>Answer a conversation, piece by piece, without holding a thread of the caller.</summary>
+        /// <inheritdoc cref="Stream(IEnumerable{Message}, StreamOptions, CancellationToken)"/>
+        public IAsyncEnumerable<Piece> StreamAsync(
+            IEnumerable<Message> messages, StreamOptions? options = null, CancellationToken cancellationToken = default) =>
+            Stream(messages, options, cancellationToken);
+
+        /// <summary>The whole answer to one user message at once.</summary>
+        /// <inheritdoc cref="Stream(IEnumerable{Message}, StreamOptions, CancellationToken)"/>
+        public Answer Generate(
+            string prompt, StreamOptions? options = null, CancellationToken cancellationToken = default) =>
+            ReadToEnd(Stream(prompt, options, cancellationToken));
+
+        /// <summary>The whole answer to a conversation at once.</summary>
+        /// <inheritdoc cref="Stream(IEnumerable{Message}, StreamOptions, CancellationToken)"/>
+        public Answer Generate(
+            IEnumerable<Message> messages, StreamOptions? options = null, CancellationToken cancellationToken = default) =>
+            ReadToEnd(Stream(messages, options, cancellationToken));
+
+        /// <summary>Free the sessions and caches; streams on their way may end, new ones are refused.</summary>
+        public void Dispose() => _pool.Dispose();
+
+        private static Answer ReadToEnd(AnswerStream stream)
+        {
+            foreach (var _ in stream)
+            {
+            }
+            return stream.Answer;
+        }
+
+        private PromptIds Prompt(string role, IReadOnlyList<Message> messages)
+        {
+            var model = Bundle.Manifest.Models[role];
+            var text = _templates[role].Render(messages, model.Prompt.Tokens);
+            var prompt = new PromptIds(_tokenizers[role], text, model.Prompt.AddBos);
+            if (prompt.Ids.Count == 0)
+            {
+                throw new NudgeException($"the prompt of the {role} model is empty; write something");
+            }
+            if (prompt.Ids.Count >= model.ContextLength - 1)
+            {
+                throw new ContextLengthException(
+                    $"the prompt has {prompt.Ids.Count} tokens and the {role} model's context is {model.ContextLength}; "
+                    + "shorten the prompt or the conversation");
+            }
+            return prompt;
+        }
+
+        /// <summary>Lend caches to the loop, prefill them, and keep count.</summary>
+        private IEnumerable<Piece> Write(
+            Request request,
+            PromptIds baseIds,
+            PromptIds nudgeIds,
+            CancellationToken cancellation,
+            Timings timings,
+            Action<FinishReason> finish)
+        {
+            timings.Load = _loadSeconds;
+            var readers = _pool.Lend(baseIds.Ids, nudgeIds.Ids);
+            var meter = new Meter(readers, timings);
+            try
+            {
+                readers.Base.Start(request.Gate, request.Gamma, cancellation);
+                readers.Nudge.Start(request.Gate, request.Gamma, cancellation);
+                var pieces = Loop(request, readers, baseIds, nudgeIds);
+                readers.Base.Next(baseIds.Ids);
+                readers.Nudge.Next(nudgeIds.Ids);
+                meter.Prefilled();
+                using var source = pieces.Run().GetEnumerator();
+                while (meter.Time(source.MoveNext))
+                {
+                    yield return source.Current;
+                }
+                finish(pieces.Finish);
+            }
+            finally
+            {
+                meter.Count();
+                _pool.Return(readers);
+            }
+        }
+
+        private IPieces Loop(Request request, Readers readers, PromptIds baseIds, PromptIds nudgeIds)
+        {
+            var models = Bundle.Manifest.Models;
+            Writer WriterOf(string role, Reader reader, PromptIds ids) => request.SharesIds
+                ? new IdWriter(reader, ids, _tokenizers[role], models[role].EndTokenIds)
+                : (Writer)new TextWriter(reader, ids, _tokenizers[role], models[role].EndTokenIds);
+            var loop = new NudgingLoop(
+                WriterOf("base", readers.Base, baseIds),
+                WriterOf("nudge", readers.Nudge, nudgeIds),
+                new Transcript(request.MaxNewTokens),
+                draft => request.SharesIds ? draft.TokenCuts() : draft.WordCuts(),
+                request.DraftTokens,
+                new Speculation(request.ReadAhead, readers.Base.Decoder.Costs, readers.Nudge.Decoder.Costs));
+            return request.Stop.Count == 0
+                ? loop
+                : (IPieces)new StopTexts(loop, request.Stop, source => _tokenizers[source == Source.Base ? "base" : "nudge"]);
+        }
+    }
+}

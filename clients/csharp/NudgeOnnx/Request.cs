@@ -1,0 +1,62 @@
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using NudgeOnnx.Bundles;
+using NudgeOnnx.Inference;
+
+namespace NudgeOnnx
+{
+    /// <summary>The options of one answer, checked, with the bundle's defaults where the caller said nothing.</summary>
+    internal sealed class Request
+    {
+        /// <exception cref="NudgeException">An option is out of range.</exception>
+        internal Request(Manifest manifest, StreamOptions options)
+        {
+            var defaults = manifest.Defaults;
+            Gamma = options.Gamma ?? defaults.Gamma;
+            Gate = Gates.Named(options.Gate ?? defaults.Gate);
+            DraftTokens = options.DraftTokens ?? defaults.DraftTokens;
+            MaxNewTokens = options.MaxNewTokens;
+            Stop = options.Stop;
+            SystemPrompt = options.SystemPrompt ?? defaults.SystemPrompt;
+            ReadAhead = options.ReadAhead;
+            var policy = options.Policy ?? defaults.Policy;
+            SharesIds = policy == "token";
+            Require(
+                Gamma >= 0 && Gamma <= 1,
+                $"gamma must be between 0 and 1, not {Gamma.ToString(CultureInfo.InvariantCulture)}");
+            Require(policy is "word" or "token", $"unknown policy '{policy}'; use 'word' or 'token'");
+            Require(DraftTokens >= 1 && MaxNewTokens >= 1, "DraftTokens and MaxNewTokens must be 1 or more");
+            Require(Stop.All(stop => !string.IsNullOrEmpty(stop)), "a stop text must not be empty");
+            Require(!(ReadAhead < 0), "ReadAhead must be null or 0 or more");
+            Require(
+                !SharesIds || manifest.SharedVocabulary,
+                "policy 'token' needs two models with one vocabulary, and those of this bundle differ");
+        }
+
+        internal double Gamma { get; }
+
+        internal Gate Gate { get; }
+
+        internal int DraftTokens { get; }
+
+        internal int MaxNewTokens { get; }
+
+        internal IReadOnlyList<string> Stop { get; }
+
+        internal string SystemPrompt { get; }
+
+        internal int? ReadAhead { get; }
+
+        /// <summary>Whether ids pass over unchanged (policy <c>token</c>); else text does (<c>word</c>).</summary>
+        internal bool SharesIds { get; }
+
+        private static void Require(bool holds, string otherwise)
+        {
+            if (!holds)
+            {
+                throw new NudgeException(otherwise);
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+using System.Collections.Generic;
+using System.Linq;
+using System.Text;
+
+namespace NudgeOnnx.Templates
+{
+    /// <summary>A part of a template that writes output or sets names.</summary>
+    internal abstract class Statement
+    {
+        internal abstract void Run(Scope scope, StringBuilder output);
+
+        internal static void RunAll(List<Statement> body, Scope scope, StringBuilder output)
+        {
+            foreach (var statement in body)
+            {
+                statement.Run(scope, output);
+            }
+        }
+    }
+
+    /// <summary>Text outside of tags.</summary>
+    internal sealed class Data : Statement
+    {
+        private readonly string _text;
+
+        internal Data(string text) => _text = text;
+
+        internal override void Run(Scope scope, StringBuilder output) => output.Append(_text);
+    }
+
+    /// <summary><c>{{ value }}</c>.</summary>
+    internal sealed class Print : Statement
+    {
+        private readonly Expression _value;
+
+        internal Print(Expression value) => _value = value;
+
+        internal override void Run(Scope scope, StringBuilder output) => output.Append(Values.Text(_value.Value(scope)));
+    }
+
+    /// <summary><c>{% if %} ... {% elif %} ... {% else %} ... {% endif %}</c>.</summary>
+    internal sealed class If : Statement
+    {
+        private readonly List<(Expression Condition, List<Statement> Body)> _branches;
+        private readonly List<Statement> _otherwise;
+
+        internal If(List<(Expression, List<Statement>)> branches, List<Statement> otherwise)
+        {
+            _branches = branches;
+            _otherwise = otherwise;
+        }
+
+        internal override void Run(Scope scope, StringBuilder output)
+        {
+            foreach (var (condition, body) in _branches)
+            {
+                if (Values.IsTrue(condition.Value(scope)))
+                {
+                    RunAll(body, scope, output);
+                    return;
+                }
+            }
+            RunAll(_otherwise, scope, output);
+        }
+    }
+
+    /// <summary><c>{% set name = value %}</c>, also of an attribute of a namespace.</summary>
+    internal sealed class Set : Statement
+    {
+        private readonly string _name;
+        private readonly string? _attribute;
+        private readonly Expression _value;
+
+        internal Set(string name, string? attribute, Expression value)
+        {
+            _name = name;
+            _attribute = attribute;
+            _value = value;
+        }
+
+        internal override void Run(Scope scope, StringBuilder output)
+        {
+            var value = _value.Value(scope);
+            if (_attribute is null)
+            {
+                scope[_name] = value;
+            }
+            else if (scope[_name] is Dictionary<string, object?> owner)
+            {
+                owner[_attribute] = value;
+            }
+            else
+            {
+                throw new TemplateException($"the prompt template sets an attribute of '{_name}', which is no namespace");
+            }
+        }
+    }
+
+    /// <summary><c>{% for name in items if condition %} ... {% else %} ... {% endfor %}</c>.</summary>
+    internal sealed class For : Statement
+    {
+        private readonly List<string> _names;
+        private readonly Expression _items;
+        private readonly Expression? _condition;
+        private readonly List<Statement> _body;
+        private readonly List<Statement> _otherwise;
+
+        internal For(
+            List<string> names, Expression items, Expression? condition, List<Statement> body, List<Statement> otherwise)
+        {
+            _names = names;
+            _items = items;
+            _condition = condition;
+            _body = body;
+            _otherwise = otherwise;
+        }
+
+        internal override void Run(Scope scope, StringBuilder output)
+        {
+            var items = Values.Items(_items.Value(scope));
+            if (_condition != null)
+            {
+                items = items.Where(item => Values.IsTrue(_condition.Value(Turn(scope, item)))).ToList();
+            }
+            for (var index = 0; index < items.Count; index++)
+            {
+                var turn = Turn(scope, items[index]);
+                turn["loop"] = Loop(items, index);
+                RunAll(_body, turn, output);
+            }
+            if (items.Count == 0)
+            {
+                RunAll(_otherwise, new Scope(scope), output);
+            }
+        }
+
+        private Scope Turn(Scope scope, object? item)
+        {
+            var turn = new Scope(scope);
+            if (_names.Count == 1)
+            {
+                turn[_names[0]] = item;
+                return turn;
+            }
+            var parts = Values.Items(item);
+            if (parts.Count != _names.Count)
+            {
+                throw new TemplateException("the prompt template unpacks an item into another number of names");
+            }
+            for (var i = 0; i < parts.Count; i++)
+            {
+                turn[_names[i]] = parts[i];
+            }
+            return turn;
+        }
+
+        private static Dictionary<string, object?> Loop(List<object?> items, int index) => new Dictionary<string, object?>
+        {
+            ["index"] = index + 1L,
+            ["index0"] = (long)index,
+            ["revindex"] = (long)(items.Count - index),
+            ["revindex0"] = items.Count - index - 1L,
+            ["first"] = index == 0,
+            ["last"] = index == items.Count - 1,
+            ["length"] = (long)items.Count,
+            ["previtem"] = index > 0 ? items[index - 1] : new Undefined("there is no previous item"),
+            ["nextitem"] = index + 1 < items.Count ? items[index + 1] : new Undefined("there is no next item"),
+        };
+    }
+}

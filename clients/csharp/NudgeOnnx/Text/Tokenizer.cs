@@ -1,0 +1,219 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Text;
+using System.Text.Json;
+
+namespace NudgeOnnx.Text
+{
+    /// <summary>The ids of a prompt, and where its last special token ends.</summary>
+    internal readonly struct PromptEncoding
+    {
+        internal PromptEncoding(List<int> ids, int fixedIds, int fixedCharacters)
+        {
+            Ids = ids;
+            FixedIds = fixedIds;
+            FixedCharacters = fixedCharacters;
+        }
+
+        internal List<int> Ids { get; }
+
+        /// <summary>How many ids there are up to the last special token, that one included.</summary>
+        internal int FixedIds { get; }
+
+        /// <summary>How many UTF-16 units of the prompt's text they stand for.</summary>
+        internal int FixedCharacters { get; }
+    }
+
+    /// <summary>
+    /// Text to ids and ids to bytes, for one model. Special tokens are recognised in prompts only: in an answer, text
+    /// that looks like one is text. Safe for several threads.
+    /// </summary>
+    internal sealed class Tokenizer
+    {
+        private readonly Normalizer _normalizer;
+        private readonly PreTokenizer _preTokenizer;
+        private readonly BytePairs _bytePairs;
+        private readonly AddedTokens _verbatim;
+        private readonly AddedTokens _normalized;
+        private readonly int[] _prefix;
+        private readonly byte[][] _bytes;
+
+        private Tokenizer(string name, JsonElement root)
+        {
+            var model = root.GetProperty("model");
+            if (TokenizerFile.TextOrNull(model, "type") is { } kind && kind != "BPE")
+            {
+                throw new BundleException($"the tokenizer model {kind} is not supported by this library; only BPE is");
+            }
+            foreach (var affix in new[] { "continuing_subword_prefix", "end_of_word_suffix" })
+            {
+                if (!string.IsNullOrEmpty(TokenizerFile.TextOrNull(model, affix)))
+                {
+                    throw new BundleException($"the {affix} of a tokenizer is not supported by this library");
+                }
+            }
+            var vocabulary = new Dictionary<string, int>(StringComparer.Ordinal);
+            foreach (var entry in model.GetProperty("vocab").EnumerateObject())
+            {
+                vocabulary[entry.Name] = entry.Value.GetInt32();
+            }
+            var added = root.GetProperty("added_tokens").EnumerateArray().Select(AddedToken.Read).ToList();
+            _normalizer = new Normalizer(TokenizerFile.Part(root, "normalizer"));
+            _preTokenizer = new PreTokenizer(TokenizerFile.Part(root, "pre_tokenizer"));
+            _bytePairs = new BytePairs(
+                vocabulary,
+                TokenizerFile.Merges(model),
+                new BytePairOptions(
+                    _preTokenizer.ByteLevel,
+                    TokenizerFile.Flag(model, "byte_fallback", false),
+                    TokenizerFile.Flag(model, "ignore_merges", false),
+                    TokenizerFile.TextOrNull(model, "unk_token"),
+                    TokenizerFile.Flag(model, "fuse_unk", false)));
+            _verbatim = new AddedTokens(added.Where(token => !token.Normalized).Select(token => (token.Content, token)));
+            _normalized = new AddedTokens(
+                added.Where(token => token.Normalized).Select(token => (_normalizer.Normalize(token.Content), token)));
+            _prefix = TokenizerFile.Prefix(TokenizerFile.Part(root, "post_processor"));
+            _bytes = BytesOfAll(vocabulary, added, IsByteLevel(name, TokenizerFile.Part(root, "decoder")));
+        }
+
+        /// <summary>Read a <c>tokenizer.json</c>.</summary>
+        /// <exception cref="BundleException">It cannot be read, or has a part that is not supported.</exception>
+        internal static Tokenizer Open(string path)
+        {
+            using var document = TokenizerFile.Open(path);
+            try
+            {
+                return new Tokenizer(Path.GetFileName(path), document.RootElement);
+            }
+            catch (Exception error) when (error is KeyNotFoundException or InvalidOperationException
+                or FormatException or ArgumentException or IndexOutOfRangeException)
+            {
+                throw TokenizerFile.Unreadable(path, error);
+            }
+        }
+
+        /// <summary>Ids of plain text: no prefix is added, and nothing in it is special.</summary>
+        internal List<int> Encode(string text)
+        {
+            var ids = new List<int>();
+            Encode(text, false, ids, (_, _) => { });
+            return ids;
+        }
+
+        /// <summary>
+        /// Ids of a prompt, in which special tokens are recognised. <paramref name="addPrefix"/> puts what the
+        /// post-processor adds (usually BOS) before them.
+        /// </summary>
+        internal PromptEncoding EncodePrompt(string text, bool addPrefix)
+        {
+            var ids = new List<int>(addPrefix ? _prefix : Array.Empty<int>());
+            var (fixedIds, fixedCharacters) = (ids.Count, 0);
+            Encode(text, true, ids, (token, end) =>
+            {
+                if (token.Special)
+                {
+                    (fixedIds, fixedCharacters) = (ids.Count, end);
+                }
+            });
+            return new PromptEncoding(ids, fixedIds, fixedCharacters);
+        }
+
+        /// <summary>The UTF-8 bytes that a token stands for; none for a special token or an id beyond the vocabulary.</summary>
+        internal byte[] BytesOf(int id) => id >= 0 && id < _bytes.Length ? _bytes[id] : Array.Empty<byte>();
+
+        /// <summary>The bytes of several tokens.</summary>
+        internal byte[] BytesOf(IEnumerable<int> ids) => ids.SelectMany(BytesOf).ToArray();
+
+        /// <summary>The text of several tokens, with U+FFFD also for a character that they only begin.</summary>
+        internal string TextOf(IEnumerable<int> ids)
+        {
+            var text = Utf8Text.Decode(BytesOf(ids), out var pending);
+            return pending > 0 ? text + "\uFFFD" : text;
+        }
+
+        /// <summary>The text of several tokens, without a character that they only begin.</summary>
+        internal string CompleteTextOf(IEnumerable<int> ids) => Utf8Text.Decode(BytesOf(ids), out _);
+
+        /// <summary>Add the ids of a text; <paramref name="found"/> hears of each added token and where it ends.</summary>
+        private void Encode(string text, bool special, List<int> ids, Action<AddedToken, int> found)
+        {
+            foreach (var stretch in _verbatim.Find(text, special))
+            {
+                if (stretch.Token != null)
+                {
+                    ids.Add(stretch.Token.Id);
+                    found(stretch.Token, stretch.To);
+                    continue;
+                }
+                var plain = text.Substring(stretch.From, stretch.To - stretch.From);
+                var changed = _normalizer.Normalize(plain);
+                foreach (var part in _normalized.Find(changed, special))
+                {
+                    if (part.Token == null)
+                    {
+                        EncodePart(changed.Substring(part.From, part.To - part.From), stretch.From + part.From == 0, ids);
+                        continue;
+                    }
+                    ids.Add(part.Token.Id);
+                    if (part.Token.Special && changed != plain)
+                    {
+                        // Where it ends in the text as it was is not known.
+                        throw new BundleException(
+                            $"the special token {part.Token.Content} is looked for in changed text, "
+                            + "which this library does not support");
+                    }
+                    found(part.Token, stretch.From + part.To);
+                }
+            }
+        }
+
+        private void EncodePart(string text, bool first, List<int> ids)
+        {
+            foreach (var word in _preTokenizer.Split(text, first))
+            {
+                _bytePairs.Encode(word, ids);
+            }
+        }
+
+        private static bool IsByteLevel(string name, JsonElement decoder)
+        {
+            var kinds = TokenizerFile.Steps(decoder, "decoders").Select(TokenizerFile.Kind).ToList();
+            if (kinds.Contains("ByteLevel"))
+            {
+                return true;
+            }
+            if (kinds.Any(kind => kind is "ByteFallback" or "Replace" or "Metaspace"))
+            {
+                return false;
+            }
+            throw new BundleException(
+                $"{name} decodes with {(kinds.Count == 0 ? "nothing" : kinds[0])}; "
+                + "only byte-level and SentencePiece-style BPE are supported");
+        }
+
+        private static byte[][] BytesOfAll(Dictionary<string, int> vocabulary, List<AddedToken> added, bool byteLevel)
+        {
+            var most = vocabulary.Values.Concat(added.Select(token => token.Id)).DefaultIfEmpty(-1).Max();
+            var bytes = new byte[most + 1][];
+            foreach (var (token, id) in vocabulary.Select(entry => (entry.Key, entry.Value)))
+            {
+                bytes[id] = byteLevel ? ByteAlphabet.BytesOf(token) ?? Encoding.UTF8.GetBytes(token) : Spelt(token);
+            }
+            foreach (var token in added)
+            {
+                bytes[token.Id] = token.Special ? Array.Empty<byte>()
+                    : byteLevel ? Encoding.UTF8.GetBytes(token.Content)
+                    : Spelt(token.Content);
+            }
+            return bytes.Select(one => one ?? Array.Empty<byte>()).ToArray();
+        }
+
+        /// <summary>The bytes of a SentencePiece-style token.</summary>
+        private static byte[] Spelt(string token) =>
+            token.Length == 6 && token.StartsWith("<0x", StringComparison.Ordinal) && token[5] == '>'
+                ? new[] { Convert.ToByte(token.Substring(3, 2), 16) }
+                : Encoding.UTF8.GetBytes(token.Replace('\u2581', ' '));
+    }
+}
