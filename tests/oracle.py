@@ -145,7 +145,10 @@ class Forward:
         import torch
 
         with torch.inference_mode():
-            row = self._model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1).logits[0, -1]
+            read = torch.tensor([ids])
+            # Without a mask, transformers spends most of a tiny model's time looking for sequences packed into one.
+            mask = torch.ones_like(read)
+            row = self._model(input_ids=read, attention_mask=mask, use_cache=False, logits_to_keep=1).logits[0, -1]
             probability, token = torch.softmax(row.float(), dim=-1).max(dim=-1)
         return int(token), float(probability)
 
@@ -155,7 +158,7 @@ class OracleModel:
     """B or N: what it answers to ids, how it spells, what it is asked."""
 
     forward: NextToken
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer = field(repr=False)
     end_token_ids: frozenset[int]
     prompt: str = ""
     add_bos: bool = False

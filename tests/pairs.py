@@ -96,7 +96,7 @@ def _weigh(folder: Path, tokenizer: Tokenizer, weight: Callable[[str], float]) -
 
 def _prefers_words(token: str) -> float:
     if token in SPECIAL:
-        return 1.25 if token in (EOS, IM_END) else 0.9
+        return 1.06 if token in (EOS, IM_END) else 0.9
     if token.startswith(("\u2581", "\u0120")):
         return 1.2
     if len(token) == 1 and ord(token) > 0xFF:
@@ -124,7 +124,7 @@ def _export(folder: Path, base: Path, nudge: Path, policy: str) -> Pair:
 def word_pair(folder: Path) -> Pair:
     """Two families and two tokenizers, for policy `word`."""
     ours, theirs = sentencepiece([*_spaced(WORDS), *WORDS]), byte_level([*_spaced(OTHER_WORDS), *OTHER_WORDS])
-    base = tiny_checkpoint(folder / "base", "gemma3", seed=3, scale=3.0, tokenizer=ours)
+    base = tiny_checkpoint(folder / "base", "gemma3", seed=3, scale=3.3, tokenizer=ours)
     nudge = tiny_checkpoint(folder / "nudge", "qwen2", seed=5, scale=2.0, tokenizer=theirs, chat=True)
     _weigh(base, ours, _prefers_words)
     _weigh(nudge, theirs, _prefers_words)

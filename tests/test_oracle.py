@@ -273,6 +273,16 @@ def test_a_draft_cut_inside_a_token_counts_as_its_text_encoded() -> None:
     assert answer.pieces[0].ids == nudge.encode_plain("one")
 
 
+def test_a_draft_cut_between_tokens_counts_as_its_tokens() -> None:
+    # The byte before the cut begins no character, as a space follows; its token is kept, not spelled as U+FFFD.
+    table = {b"": "x", b"x": "<0xE2>", b"x\xe2": " two"}
+    nudge = scripted(lambda written: (table.get(written, END), 1), WORDS)
+    base = scripted(says({"x\ufffd": ("!", CERTAIN)}))
+    answer = ask(base, nudge, draft_tokens=3)
+    assert shares(answer) == [("nudge", "x\ufffd"), ("base", "!")]
+    assert answer.pieces[0].ids == (number_of(nudge, "x"), number_of(nudge, "<0xE2>"))
+
+
 def test_repetition_ends_before_the_fourth_of_the_same_offers() -> None:
     base = scripted(lambda written: ("!", CERTAIN if written.endswith(b"one") else UNSURE), WORDS)
     nudge = scripted(lambda written: (" two" if written.endswith(b"one") else " one", 1), WORDS)
@@ -326,6 +336,7 @@ def test_a_character_that_the_base_model_does_not_complete_is_dropped() -> None:
     nudge = scripted(lambda written: ({b"": "x"}.get(written, " y"), 1), [" y"])
     answer = ask(scripted(lambda written: table.get(written, ("?", UNSURE))), nudge, draft_tokens=2, max_new_tokens=4)
     assert answer.text.startswith("x y")
+    assert number_of(nudge, "<0xC3>") not in answer.pieces[0].ids
 
 
 def test_text_never_ends_in_half_a_character() -> None:
@@ -363,6 +374,12 @@ def test_text_ends_before_a_stop_string(stop: list[str], text: str | None) -> No
     nudge = scripted(writes("one two three", WORDS), WORDS)
     answer = ask(scripted(always("?")), nudge, draft_tokens=2, stop=stop)
     assert (answer.text, answer.finish_reason) == (text or "one two three", "stop")
+
+
+def test_a_token_that_a_stop_string_cuts_is_the_last() -> None:
+    nudge = scripted(writes("one two three", WORDS), WORDS)
+    answer = ask(scripted(always("?")), nudge, draft_tokens=3, stop=["wo"])
+    assert answer.pieces == [("nudge", "one t", (number_of(nudge, "one"), number_of(nudge, " two")))]
 
 
 def test_a_stop_string_may_stand_in_two_pieces() -> None:

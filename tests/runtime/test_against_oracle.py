@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from oracle import ContextReachedError, Forward, OracleAnswer, OracleModel, OraclePiece, merged, oracle
 from pairs import Pair, oracle_pair, rendered
@@ -96,7 +96,14 @@ def cases(policy: str) -> st.SearchStrategy[Case]:
     )
 
 
-quick = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture(scope="module")
