@@ -63,7 +63,10 @@ class _Tally:
 
     def add(self, kind: str, expected: Logits, found: Logits) -> None:
         if not np.isfinite(found).all():
-            raise ExportError(f"the exported graph returns logits that are not finite ({kind}); report this model")
+            raise ExportError(
+                f"the exported graph returns logits that are not finite ({kind}): in fp16 some models, as Gemma 3, "
+                "overflow, so choose another --precision; in another precision, report this model"
+            )
         self.differences[kind] = max(self.differences.get(kind, 0.0), float(np.abs(expected - found).max()))
         self.low, self.high = min(self.low, float(expected.min())), max(self.high, float(expected.max()))
         self.agreeing += int((expected.argmax(-1) == found.argmax(-1)).sum())
