@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 CAPACITY = 96
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 Logits = npt.NDArray[np.float32]
 
@@ -27,7 +28,7 @@ class Decoder:
         self.inputs = {value.name for value in self.session.get_inputs()}
         positions = CAPACITY if in_place else 0
         self.past = {
-            value.name: np.full((1, value.shape[1], positions, value.shape[3]), 7, np.float32)
+            value.name: np.full((1, value.shape[1], positions, value.shape[3]), 7, _TYPES[value.type])
             for value in self.session.get_inputs()
             if value.name.startswith("past_key_values.")
         }

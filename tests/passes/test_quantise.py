@@ -9,7 +9,7 @@ from decoding import Decoder, whole_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nudge_onnx.export.passes import apply
+from nudge_onnx.export.passes import PASSES, apply
 from nudge_onnx.export.quantise import quantise
 from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, regrid
 
@@ -136,6 +136,19 @@ def test_quantised_graph_stays_near(exported, architecture, precision, allowed):
     after = whole_script(Decoder(model, in_place=True), config["vocab_size"])
     spread = np.std(before["prefill"])
     assert max(np.abs(after[name] - before[name]).mean() for name in before) < allowed * spread
+
+
+@pytest.mark.parametrize("skip", [set(), set(PASSES)])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2", "olmo2"])
+def test_half_precision_keeps_its_cache_in_halves_and_its_logits_whole(exported, architecture, skip):
+    model, config = exported(architecture)
+    before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
+    result = apply(model, config, precision="fp16", skip=skip)
+    decoder = Decoder(quantise(result.model, "fp16"), in_place=result.cache_kind == "in_place")
+    assert {value.dtype for value in decoder.past.values()} == {np.dtype(np.float16)}
+    after = whole_script(decoder, config["vocab_size"])
+    assert after["prefill"].dtype == np.float32
+    assert max(np.abs(after[name] - before[name]).mean() for name in before) < 0.01 * np.std(before["prefill"])
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
