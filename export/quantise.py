@@ -31,7 +31,8 @@ def quantise(
     `int8` and `int4` turn every MatMul or Gemm with a constant matrix into MatMulNBits; under `int4` the head keeps
     `head_bits`: it is where four bits hurt a small model most. Four-bit weights that were in blocks of sixteen levels
     before (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them exactly; others get zero points unless `symmetric`, which
-    is a twentieth faster and clearly worse. Eight-bit blocks are always symmetric. Raises `ValueError` for an unknown precision.
+    is a twentieth faster and clearly worse. Eight-bit blocks are always symmetric. Raises `ValueError` for an unknown
+    precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
