@@ -1,1 +1,54 @@
-System.Console.WriteLine("nothing yet");
+using System;
+using System.IO;
+using System.Linq;
+using System.Text.Json;
+
+namespace NudgeOnnx.Conformance
+{
+    /// <summary>
+    /// Reads vectors and says where this library differs: <c>tokenizer|utf8|templates|traces FILE [FILTER]</c>. Files that a
+    /// vector names are relative to it. Prints each difference and then, as JSON, how many cases were compared.
+    /// </summary>
+    internal static class Program
+    {
+        private static int Main(string[] arguments)
+        {
+            var report = new Report();
+            var file = Path.GetFullPath(arguments[1]);
+            using var document = JsonDocument.Parse(File.ReadAllBytes(file));
+            var cases = document.RootElement.EnumerateArray();
+            var folder = Path.GetDirectoryName(file)!;
+            switch (arguments[0])
+            {
+                case "tokenizer":
+                    foreach (var one in cases)
+                    {
+                        TokenizerCases.Check(one, folder, report);
+                    }
+                    break;
+                case "utf8":
+                    foreach (var one in cases)
+                    {
+                        TextCases.CheckBytes(one, report);
+                    }
+                    break;
+                case "templates":
+                    foreach (var one in cases)
+                    {
+                        TextCases.CheckTemplate(one, report);
+                    }
+                    break;
+                case "traces":
+                    int? readAhead = arguments.Length > 2 ? int.Parse(arguments[2], System.Globalization.CultureInfo.InvariantCulture) : null;
+                    foreach (var bundle in cases.GroupBy(one => one.GetProperty("bundle").GetString()!))
+                    {
+                        TraceCases.Check(Path.Combine(folder, bundle.Key), bundle, readAhead, report);
+                    }
+                    break;
+                default:
+                    throw new ArgumentException($"unknown kind of vectors {arguments[0]}");
+            }
+            return report.Print();
+        }
+    }
+}

@@ -24,6 +24,11 @@ namespace NudgeOnnx.Text
                     read++;
                     (low, high) = (0x80, 0xBF);
                 }
+                // A cut surrogate (0xED, 0xA0 to 0xBF) is no character, but Python waits for its third byte too.
+                if (data[at] == 0xED && at + 2 == data.Length && data[at + 1] is >= 0xA0 and <= 0xBF)
+                {
+                    read = 2;
+                }
                 if (read < length && at + read == data.Length)
                 {
                     pending = read;

@@ -1,0 +1,305 @@
+"""The C# client, compiled and run: the same answers as Python, and the same refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conformance.texts import all_texts
+from pairs import Pair
+
+from nudge_onnx import NudgedLM, NudgeError
+from nudge_onnx.bundle import Bundle
+from nudge_onnx.runtime.tokenizer import Tokenizer
+
+from .build import Built, build, run
+
+VECTORS = Path(__file__).resolve().parents[1] / "conformance"
+Sample = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def client() -> Built:
+    return build()
+
+
+@pytest.fixture(scope="session")
+def sample(client: Built) -> Sample:
+    """Runs the console sample and returns the finished process."""
+    return lambda *arguments: run([*client.console, *map(str, arguments)])
+
+
+@pytest.fixture(scope="session")
+def tiny_growing_bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The word pair without attention rewritten in place: what TensorRT gets."""
+    from nudge_onnx.export.cli import main
+
+    folder = tmp_path_factory.mktemp("growing") / "bundle"
+    models = ["--base", tiny_word_pair.base, "--nudge", tiny_word_pair.nudge, "--output", folder]
+    arguments = [*map(str, models), "--target", "tensorrt", "--precision", "fp32"]
+    main(arguments, standalone_mode=False)
+    return folder
+
+
+def conform(client: Built, kind: str, file: Path, *more: str) -> int:
+    """Run the conformance program on a file of vectors; returns how many comparisons held, all of them."""
+    done = run([*client.conformance, kind, str(file), *more])
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["different"] == 0
+    return int(counts["equal"])
+
+
+# --- the vectors
+
+
+def test_texts_have_the_same_ids(client: Built) -> None:
+    file = VECTORS / "tokenizer.json"
+    wanted = sum(1 + len(t["token_bytes"]) + 2 * len(t["cases"]) for t in json.loads(file.read_text("utf-8")))
+    assert conform(client, "tokenizer", file) == wanted
+
+
+def test_fresh_random_texts_have_the_same_ids(client: Built, tmp_path: Path) -> None:
+    paths = [*VECTORS.glob("bundles/*/*/tokenizer.json"), *VECTORS.glob("tokenizers/*.json")]
+    assert conform(client, "tokenizer", fuzz(paths, tmp_path, 400)) == len(paths) * (1 + 2 * (400 + 30))
+
+
+def fuzz(paths: list[Path], folder: Path, count: int) -> Path:
+    """Vectors of many random texts for some tokenizers."""
+    texts, vectors = all_texts(seed=97, count=count), []
+    for path in paths:
+        ours = Tokenizer(path)
+        cases = [{"text": t, "ids": ours.encode(t), "prompt_ids": ours.encode_prompt(t, False)[0]} for t in texts]
+        prefix = ours.encode_prompt("", True)[0]
+        vectors.append({"file": str(path.resolve()), "prefix": prefix, "token_bytes": [], "cases": cases})
+    file = folder / "fuzz.json"
+    file.write_text(json.dumps(vectors), encoding="utf-8")
+    return file
+
+
+def test_bytes_become_the_same_text(client: Built) -> None:
+    file = VECTORS / "utf8.json"
+    assert conform(client, "utf8", file) == len(json.loads(file.read_text("utf-8")))
+
+
+def test_templates_render_the_same_prompts(client: Built) -> None:
+    file = VECTORS / "templates.json"
+    assert conform(client, "templates", file) == len(json.loads(file.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("read_ahead", ["measured", "0", "4"])
+def test_answers_are_the_same_piece_by_piece(client: Built, read_ahead: str) -> None:
+    file = VECTORS / "traces.json"
+    more = [] if read_ahead == "measured" else [read_ahead]
+    # Text, finish reason, pieces (sources, texts and ids) and top-1 probabilities of each.
+    assert conform(client, "traces", file, *more) == 4 * len(json.loads(file.read_text("utf-8")))
+
+
+def test_a_growing_cache_gives_the_same_answers(client: Built, tiny_growing_bundle: Path, tmp_path: Path) -> None:
+    assert {model.cache.kind for model in Bundle.open(tiny_growing_bundle).manifest.models.values()} == {"growing"}
+    prompts = ("the cat sat", "Why?", "so be it")
+    with NudgedLM.load(tiny_growing_bundle) as lm:
+        traces = [
+            {
+                "bundle": str(tiny_growing_bundle),
+                "messages": [{"role": "user", "content": prompt}],
+                "options": {"max_new_tokens": 40, "gamma": gamma},
+                **lm.generate(prompt, max_new_tokens=40, gamma=gamma).to_dict(),
+            }
+            for prompt in prompts
+            for gamma in (0.0, 0.3, 1.0)
+        ]
+    file = tmp_path / "traces.json"
+    file.write_text(json.dumps(traces), encoding="utf-8")
+    assert conform(client, "traces", file) == 4 * len(traces)
+
+
+# --- the console sample
+
+
+def test_the_sample_prints_what_the_command_prints(sample: Sample) -> None:
+    options = ["--max-new-tokens", "30", "--gamma", "0.3"]
+    with NudgedLM.load(VECTORS / "bundles" / "word") as lm:
+        wanted = lm.generate("the cat", max_new_tokens=30, gamma=0.3).to_dict()
+    found = json.loads(sample("run", VECTORS / "bundles" / "word", "the cat", "--json", *options).stdout)
+    assert found.keys() == wanted.keys()
+    assert found["timings"].keys() == wanted["timings"].keys()
+    for same in ("text", "finish_reason", "tokens"):
+        assert found[same] == wanted[same]
+    assert [p["token_ids"] for p in found["pieces"]] == [list(p["token_ids"]) for p in wanted["pieces"]]
+    assert sample("run", VECTORS / "bundles" / "word", "the cat", *options).stdout == wanted["text"] + "\n"
+
+
+def test_an_unknown_option_is_a_usage_error(sample: Sample) -> None:
+    done = sample("run", VECTORS / "bundles" / "word", "the cat", "--nonsense", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown option --nonsense" in done.stderr
+
+
+# --- bad input
+
+
+def break_nothing(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def break_manifest(folder: Path) -> None:
+    (folder / "nudge.json").unlink()
+
+
+def break_json(folder: Path) -> None:
+    (folder / "nudge.json").write_text("{", encoding="utf-8")
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "nudge.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def break_format(folder: Path) -> None:
+    edit(folder, lambda data: data.update(format="else"))
+
+
+def break_version(folder: Path) -> None:
+    edit(folder, lambda data: data.update(version="2.0"))
+
+
+def break_field(folder: Path) -> None:
+    edit(folder, lambda data: data["models"]["base"].pop("context_length"))
+
+
+def break_type(folder: Path) -> None:
+    edit(folder, lambda data: data["models"]["base"].update(end_token_ids="none"))
+
+
+def break_role(folder: Path) -> None:
+    edit(folder, lambda data: data["models"].pop("nudge"))
+
+
+def break_path(folder: Path) -> None:
+    edit(folder, lambda data: data["models"]["base"].update(graph="../base.onnx") or _list(data, "../base.onnx"))
+
+
+def _list(data: dict[str, Any], name: str) -> None:
+    data["files"][name] = {"bytes": 1, "sha256": ""}
+
+
+def break_listing(folder: Path) -> None:
+    edit(folder, lambda data: data["files"].pop("base/tokenizer.json"))
+
+
+def break_file(folder: Path) -> None:
+    (folder / "nudge" / "model.onnx").unlink()
+
+
+def break_size(folder: Path) -> None:
+    (folder / "nudge" / "tokenizer.json").write_text("{}", encoding="utf-8")
+
+
+def break_link(folder: Path) -> None:
+    path = folder / "nudge" / "tokenizer.json"
+    target = folder.parent / "outside.json"
+    shutil.move(path, target)
+    path.symlink_to(target)
+
+
+def break_graph(folder: Path) -> None:
+    path = folder / "base" / "model.onnx"
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def break_tokenizer(folder: Path) -> None:
+    path = folder / "base" / "tokenizer.json"
+    path.write_bytes(b" " * path.stat().st_size)
+
+
+BREAKS = {
+    break_nothing: "is not a folder",
+    break_manifest: "holds no nudge.json",
+    break_json: "nudge.json is not valid JSON",
+    break_format: "is not a nudge-onnx-bundle manifest",
+    break_version: "bundle format 2.0 is not supported, this release reads 1.x",
+    break_field: "nudge.json lacks the field 'context_length'",
+    break_type: "nudge.json has an ill-formed field",
+    break_role: "nudge.json lists no 'nudge' model",
+    break_path: "a path that leaves the bundle",
+    break_listing: "nudge.json uses base/tokenizer.json and does not list it under files",
+    break_file: "nudge/model.onnx is missing from the bundle",
+    break_size: "nudge/tokenizer.json has 2 bytes instead of",
+    break_link: "nudge/tokenizer.json is a symbolic link that leaves the bundle",
+    break_graph: "ONNX Runtime cannot open base/model.onnx",
+    break_tokenizer: "tokenizer.json cannot be read",
+}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(VECTORS / "bundles" / "word", tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize(("harm", "message"), BREAKS.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_bad_bundle_is_refused_with_one_line(
+    sample: Sample, bundle: Path, harm: Callable[[Path], None], message: str
+) -> None:
+    harm(bundle)
+    done = sample("run", bundle, "hello")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    if harm is not break_type:  # Python finds some ill-typed fields only where it uses them
+        with pytest.raises(NudgeError, match=message.replace("'", ".")):
+            NudgedLM.load(bundle)
+
+
+def test_a_tampered_file_is_found_by_checking_hashes(sample: Sample, bundle: Path) -> None:
+    assert sample("check", bundle).returncode == 0
+    path = bundle / "base" / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    done = sample("check", bundle)
+    assert (done.returncode, done.stdout) == (1, "")
+    message = "base/model.onnx does not match its SHA-256"
+    assert message in done.stderr
+    with pytest.raises(NudgeError, match=message):
+        Bundle.open(bundle).verify()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--provider", "abacus"], "unknown provider 'abacus'; available here: "),
+        (["--provider", "cuda"], "provider 'cuda' "),
+        (["--gamma", "1.5"], "gamma must be between 0 and 1, not 1.5"),
+        (["--policy", "sentence"], "unknown policy 'sentence'; use 'word' or 'token'"),
+        (["--policy", "token"], "policy 'token' needs two models with one vocabulary"),
+        (["--gate", "coin"], "unknown gate 'coin'"),
+        (["--max-new-tokens", "0"], "must be 1 or more"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_with_one_line(sample: Sample, arguments: list[str], message: str) -> None:
+    done = sample("run", VECTORS / "bundles" / "word", "hello", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_provider_that_is_missing_may_have_a_fallback(sample: Sample) -> None:
+    done = sample("run", VECTORS / "bundles" / "word", "hello", "--provider", "cuda", "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_prompt_that_is_too_long_is_refused(sample: Sample) -> None:
+    prompt = "the cat sat on a mat " * 200
+    with NudgedLM.load(VECTORS / "bundles" / "word") as lm, pytest.raises(NudgeError) as wanted:
+        lm.generate(prompt)
+    done = sample("run", VECTORS / "bundles" / "word", prompt)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {wanted.value}\n"
