@@ -426,7 +426,10 @@ class _Decoder:
         stretch: tuple[int, ...] = ()
         while True:
             unit, ended = self.character(base_ids + stretch, token)
-            self.answer.append("base", unit, whole_characters(self.base.bytes_of(unit)))
+            text = whole_characters(self.base.bytes_of(unit))
+            if ended:
+                unit = self.without_begun_character(unit)
+            self.answer.append("base", unit, text)
             stretch += unit
             if ended or self.in_loop(begin, stretch):
                 return
@@ -435,19 +438,17 @@ class _Decoder:
                 return
 
     def character(self, before: tuple[int, ...], token: int) -> tuple[tuple[int, ...], bool]:
-        """A token of B with those that complete its character, and whether B offered its end token instead of one.
-
-        Where it did, the tokens that wrote nothing but bytes of the character are dropped with them.
-        """
+        """A token of B with those that complete its character, and whether B offered its end token instead of one."""
         unit: tuple[int, ...] = (token,)
         while inside_character(self.base.bytes_of(unit)) and len(unit) < self.answer.room:
             token, _ = self.base.next(before + unit)
             if token in self.base.end_token_ids:
-                return self.without_begun_character(unit), True
+                return unit, True
             unit += (token,)
         return unit, False
 
     def without_begun_character(self, unit: tuple[int, ...]) -> tuple[int, ...]:
+        """Drop the tokens that wrote nothing but bytes of the character that B left incomplete."""
         begun = bytes_begun(self.base.bytes_of(unit))
         while begun and len(written := self.base.bytes_of(unit[-1:])) <= begun:
             unit, begun = unit[:-1], begun - len(written)

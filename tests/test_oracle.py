@@ -339,6 +339,19 @@ def test_a_character_that_the_base_model_does_not_complete_is_dropped() -> None:
     assert number_of(nudge, "<0xC3>") not in answer.pieces[0].ids
 
 
+def test_what_stands_before_a_dropped_character_in_its_token_stays() -> None:
+    base = scripted(always("?"), [" \u20ac"])
+    number = next(number for number, written in base._written.items() if written == b" \xe2\x82")
+    end = base.tokenizer.token_to_id(END)
+
+    def forward(ids: tuple[int, ...]) -> tuple[int, float]:
+        return (end, UNSURE) if ids[-1] == number else (number, CERTAIN)
+
+    nudge = scripted(says({"": ("x", 1), "x": (" y", 1)}, (END, 1)), [" y"])
+    answer = ask(replace(base, forward=forward), nudge, draft_tokens=2)
+    assert shares(answer) == [("nudge", "x"), ("base", " ")]
+
+
 def test_text_never_ends_in_half_a_character() -> None:
     table = {b"": "x", b"x": "<0xC3>", b"x\xc3": "<0xA9>"}
     nudge = scripted(lambda written: (table.get(written, END), 1))
