@@ -1,0 +1,65 @@
+"""The real pair through the C# sample: the same ids as Python, and tokens per second beside Python's (`pytest -s`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nudge_onnx import Answer, NudgedLM
+
+from .build import REPOSITORY, Built, build, run
+
+pytestmark = pytest.mark.real
+
+PROMPTS = (
+    "What are three good reasons to learn a second language?",
+    "Explain in 2 sentences why the sky is blue.",
+    "Write a short poem about the sea, with 4 lines.",
+    "List the primes below 30 and say what a prime is.",
+    "Übersetze 'good morning' ins Deutsche und ins 日本語.",
+)
+TOKENS = 64
+
+
+def real_bundle(precision: str) -> Path:
+    folder = os.environ.get(f"NUDGE_REAL_{precision.upper()}") or REPOSITORY / ".cache" / "bundles" / precision
+    if not (Path(folder) / "nudge.json").is_file():
+        pytest.fail(f"{folder} holds no bundle; run make bundles")
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def client() -> Built:
+    return build()
+
+
+def csharp(client: Built, bundle: Path, prompt: str, *options: str) -> dict[str, Any]:
+    done = run([*client.console, "run", str(bundle), prompt, "--json", "--max-new-tokens", str(TOKENS), *options])
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def ids_of(answer: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    return [(piece["source"], list(piece["token_ids"])) for piece in answer["pieces"]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_five_prompts_have_the_ids_of_python(client: Built, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = real_bundle(precision)
+    wrong, lines = [], []
+    with NudgedLM.load(bundle) as lm:
+        for prompt in PROMPTS:
+            # One after the other, so that both meet the same load of the machine.
+            ours: Answer = lm.generate(prompt, max_new_tokens=TOKENS, speculation="off")
+            theirs = csharp(client, bundle, prompt, "--read-ahead", "0")
+            if ids_of(theirs) != ids_of(dict(ours.to_dict())) or theirs["finish_reason"] != ours.finish_reason:
+                wrong.append(prompt)
+            lines.append(f"{theirs['tokens_per_second']:6.1f}  {ours.tokens_per_second:6.1f}  {prompt}")
+    with capsys.disabled():
+        print(f"\n{precision}: tokens per second, C# and Python, nothing read ahead", *lines, sep="\n")
+    assert not wrong
