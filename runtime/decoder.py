@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ __all__ = ["Decoder"]
 # ONNX Runtime takes another matrix kernel for one row than for several, and in quantised graphs its result differs
 # enough to change an arg-max. Every pass has at least two rows, so that reading ahead cannot change an answer.
 _LEAST_ROWS = 2
+
+# ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
+# block of 128 columns is at most half full. In attention the rows are heads and the columns positions, so with wide
+# heads a pass must stay within 64 positions for its logits not to depend on where it ends.
+_WIDE_HEAD = 128
+_SEGMENT = 64
 
 
 class Decoder:
@@ -40,6 +47,8 @@ class Decoder:
         self.costs = Costs()
         """What passes cost, by their number of rows."""
         self._io = record.io
+        self._segmented = record.cache.head_size > _WIDE_HEAD
+        self._ids: list[int] = []
         self._vocabulary = record.vocabulary_size
         self._cache = make_cache(graph, record.context_length)
         self._binding: Any = graph.session.io_binding()
@@ -59,21 +68,64 @@ class Decoder:
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on; nothing is fed again."""
         self._cache.rewind(length)
+        del self._ids[length:]
+
+    def prefill(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Start anew with `ids`, read in one pass; returns the logits after the last, float32 `[1, vocabulary]`.
+
+        In models with wide heads the last bits of what is cached may differ from what `feed` would have cached.
+        Raises `ContextLengthError` if the context has no room.
+        """
+        self.rewind(0)
+        self._check_room(len(ids))
+        return self._pass(list(ids), 1)
 
     def feed(self, ids: Sequence[int], rows: int = 1) -> npt.NDArray[np.float32]:
-        """Append `ids` (at least one) to the cache in one pass.
+        """Append `ids` (at least one) to the cache.
 
         Returns the logits after each of the last `rows` ids, float32 `[rows, vocabulary]`: a view that the next call
-        overwrites. Raises `ContextLengthError` if the context has no room.
+        overwrites. They are the same to the last bit however the ids are spread over calls.
+        Raises `ContextLengthError` if the context has no room.
         """
-        if self.length + len(ids) > self.context_length:
+        self._check_room(len(ids))
+        parts = self._parts(list(ids))
+        if len(parts) == 1:
+            return self._pass(parts[0], rows)
+        logits = []
+        left = len(ids)
+        for part in parts:
+            left -= len(part)
+            # Those of the last `rows` ids that are in this part; a copy, for the next pass overwrites them.
+            logits.append(self._pass(part, min(len(part), max(0, rows - left))).copy())
+        return np.concatenate(logits)
+
+    def _check_room(self, count: int) -> None:
+        if self.length + count > self.context_length:
             raise ContextLengthError(
-                f"{self.length + len(ids)} tokens do not fit the context of {self.context_length}; shorten the prompt"
+                f"{self.length + count} tokens do not fit the context of {self.context_length}; shorten the prompt"
             )
-        padding = max(0, _LEAST_ROWS - len(ids))
+
+    def _parts(self, ids: list[int]) -> list[list[int]]:
+        """`ids` in the passes that they take."""
+        if not self._segmented:
+            return [ids]
+        first = _SEGMENT - self.length % _SEGMENT
+        edges = [0, *range(first, len(ids), _SEGMENT), len(ids)]
+        return [ids[start:end] for start, end in pairwise(edges)]
+
+    def _pass(self, ids: list[int], rows: int) -> npt.NDArray[np.float32]:
         start = time.perf_counter()
-        logits = self._run([*ids, *[ids[-1]] * padding], len(ids) - rows, len(ids))
-        self._cache.rewind(self.length - padding)
+        past = self.length
+        if len(ids) >= _LEAST_ROWS:
+            logits = self._run(ids, len(ids) - rows, len(ids))
+        elif self._segmented and (past + 1) % _SEGMENT == 0:
+            # One more id would belong to the next segment, so the id before is read again instead: same bits.
+            self._cache.rewind(past - 1)
+            logits = self._run([self._ids[past - 1], *ids], 2 - rows, 2)
+        else:
+            logits = self._run([*ids, ids[-1]], 1 - rows, 1)
+            self._cache.rewind(past + 1)
+        self._ids += ids
         self.costs.add(len(ids), time.perf_counter() - start)
         self.fed += len(ids)
         self.passes += 1

@@ -200,11 +200,12 @@ class NudgedLM:
             }
             if mode != "nudged":
                 return alone(writers[mode], "base" if mode == "base" else "nudge", answer)
-            costs = (readers[role].decoder.costs for role in ("base", "nudge"))
+            base_cost, nudge_cost = (readers[role].decoder.costs for role in ("base", "nudge"))
+            # Two vocabularies share no noise: sampled drafts would almost never be what the base model draws.
+            drafts = manifest.shared_vocabulary or all(one.greedy for one in choose.values())
+            ahead = Speculation(speculation, base_cost, nudge_cost, drafts)
             cuts = token_cuts if policy == "token" else word_cuts
-            return NudgingLoop(
-                writers["base"], writers["nudge"], answer, cuts, draft_tokens, Speculation(speculation, *costs)
-            ).run()
+            return NudgingLoop(writers["base"], writers["nudge"], answer, cuts, draft_tokens, ahead).run()
 
         pieces = self._run(write, prompts, timings)
         if stops:
@@ -245,7 +246,7 @@ class NudgedLM:
         try:
             pieces = write(readers)
             for role, prompt in prompts.items():
-                readers[role].next(prompt.ids)
+                readers[role].prefill(prompt.ids)
             timings.prefill = time.perf_counter() - start
             start = time.perf_counter()
             while True:

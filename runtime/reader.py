@@ -53,6 +53,9 @@ class Chooser:
 
 Row = TypeVar("Row")
 
+# A prompt that shares less than this with a cache (a BOS, the beginning of a template) is read as if it shared nothing.
+_WORTH_KEEPING = 16
+
 
 class Reader(Generic[Row]):
     """One model reading one text. Not for two threads at once."""
@@ -72,6 +75,14 @@ class Reader(Generic[Row]):
         """Begin an answer: `choose` reads the logits from now on. The cache stays."""
         self._choose = choose
         self._rows = [None] * len(self._held)
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Read a prompt: all of it in one pass if the cache holds next to nothing of it, else only what is new."""
+        if common_prefix(self._held, ids) < _WORTH_KEEPING:
+            self._held, self._rows = [], []
+            self._keep(ids, self.decoder.prefill(ids))
+        else:
+            self.next(ids)
 
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether `next(ids)` needs no pass."""
@@ -97,13 +108,16 @@ class Reader(Generic[Row]):
         return row
 
     def _read(self, shared: int, new: list[int], rows: int) -> None:
-        assert self._choose is not None, "start() comes first"
         del self._held[shared:], self._rows[shared:]
         self.decoder.rewind(shared)
-        logits = self.decoder.feed(new, rows)
-        held = self._held + new
-        ends = range(len(held) - rows + 1, len(held) + 1)
+        self._keep(new, self.decoder.feed(new, rows))
+
+    def _keep(self, new: Sequence[int], logits: Logits) -> None:
+        """Remember what was made of the logits after the last of the `new` ids."""
+        assert self._choose is not None, "start() comes first"
+        held = [*self._held, *new]
+        ends = range(len(held) - len(logits) + 1, len(held) + 1)
         fresh = [self._choose(row, held[:end]) for row, end in zip(logits, ends, strict=True)]
         self._held = held
-        self._rows += [None] * (len(new) - rows)
+        self._rows += [None] * (len(new) - len(fresh))
         self._rows += fresh

@@ -78,12 +78,16 @@ class Habit:
 
 
 class Speculation:
-    """The policy of one answer. Raises `NudgeError` for a mode that is none."""
+    """The policy of one answer; `drafts` says whether drafting afresh can pay at all.
 
-    def __init__(self, mode: SpeculationMode, base: CostModel, nudge: CostModel) -> None:
+    Raises `NudgeError` for a mode that is none.
+    """
+
+    def __init__(self, mode: SpeculationMode, base: CostModel, nudge: CostModel, drafts: bool = True) -> None:
         if mode not in ("auto", "off") and not (isinstance(mode, int) and mode >= 0):
             raise NudgeError(f"speculation must be 'auto', 'off' or a number of tokens, not {mode!r}")
         self._fixed = None if mode == "auto" else 0 if mode == "off" else int(mode)
+        self._drafts = drafts
         self._base = base
         self._nudge = nudge
         self._hits = 0.5
@@ -122,6 +126,8 @@ class Speculation:
 
     def draft_length(self) -> int:
         """How many tokens to draft afresh for the base model to check; 0 where that does not pay."""
+        if not self._drafts:
+            return 0
         if self._fixed is not None:
             return self._fixed
         plain = self._rate(0)

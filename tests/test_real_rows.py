@@ -1,0 +1,38 @@
+"""What speculation rests on, on the real graphs: a row's logits do not depend on how many rows its pass has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nudge_onnx.bundle import Bundle
+from nudge_onnx.runtime.decoder import Decoder
+from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.tokenizer import Tokenizer
+
+TEXT = Path(__file__).read_text(encoding="utf-8") + (Path(__file__).parent / "oracle.py").read_text(encoding="utf-8")
+FILLED, CHECKED = 150, 72
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("role", ["base", "nudge"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_logits_are_equal_to_the_last_bit_whatever_the_size_of_a_pass(precision: str, role: str) -> None:
+    folder = Path(os.environ.get(f"NUDGE_REAL_{precision.upper()}", f".cache/bundles/{precision}"))
+    bundle = Bundle.open(folder)
+    ids = Tokenizer(bundle.path(bundle.manifest.models[role].tokenizer)).encode(TEXT)[: FILLED + CHECKED]
+    decoder = Decoder(open_graph(bundle, role, ["cpu"]))
+
+    def read(step: int) -> np.ndarray:
+        """Logits of the checked ids, read in passes of `step` ids on a cache that was filled in one pass."""
+        decoder.rewind(0)
+        decoder.feed(ids[:FILLED])
+        parts = (ids[at : at + step] for at in range(FILLED, FILLED + CHECKED, step))
+        return np.concatenate([decoder.feed(part, rows=len(part)).copy() for part in parts])
+
+    singly = read(1)
+    for step in (2, 5, 16, 17, CHECKED):
+        np.testing.assert_array_equal(read(step), singly)
