@@ -5,10 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CACHE := .cache
+BASE := $(CACHE)/models/gemma-3-270m-q4_k_m.gguf
+NUDGE := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 BUNDLES := fp32 int8 int4
 PROMPT ?= What are three good reasons to learn a second language?
 
 .PHONY: demo test test-fast check bundles clean
+# A bundle that is there stays there, whatever else failed.
+.SECONDARY:
 
 demo: $(CACHE)/bundles/int8/nudge.json
 	$(BIN)/python demo/compare.py $(CACHE)/bundles/int8 "$(PROMPT)"
@@ -30,11 +34,11 @@ check: $(VENV)/installed
 	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
+	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(BASE) $(NUDGE) $(CACHE)/checkpoints
 
 # What precisions share (unpacked checkpoints, Optimum's graphs) is kept in $(CACHE)/work.
 $(CACHE)/bundles/%/nudge.json: | $(VENV)/installed $(CACHE)/pair.json
-	$(BIN)/nudge-export --base $(CACHE)/models/gemma-3-270m-q4_k_m.gguf \
-	  --nudge $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf \
+	$(BIN)/nudge-export --base $(BASE) --nudge $(NUDGE) \
 	  --precision $* --output $(CACHE)/bundles/$* --work $(CACHE)/work --overwrite
 
 $(VENV)/installed: pyproject.toml constraints.txt
