@@ -70,6 +70,6 @@ def _check(template: str, name: str) -> None:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     try:
-        ImmutableSandboxedEnvironment().parse(template)
+        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
     except TemplateSyntaxError as error:
         raise ExportError(f"{name}: the prompt template is not valid Jinja ({error.message})") from None

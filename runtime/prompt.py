@@ -62,7 +62,9 @@ def render(prompt: Prompt, messages: Sequence[Message], system_prompt: str) -> s
 
 @lru_cache(maxsize=16)
 def _compile(template: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.globals["raise_exception"] = _reject
     environment.globals["strftime_now"] = lambda pattern: datetime.now(tz=timezone.utc).strftime(pattern)
     return environment.from_string(template)

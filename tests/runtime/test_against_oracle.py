@@ -14,23 +14,19 @@ from oracle import ContextReachedError, Forward, OracleAnswer, OracleModel, Orac
 from pairs import Pair, oracle_pair, rendered
 
 from nudge_onnx import NudgedLM
-from nudge_onnx.bundle import ModelRecord
 from nudge_onnx.runtime.results import Answer
 
 
-@dataclass(frozen=True)
 class Both:
     """One pair of models, opened by the runtime and by the oracle."""
 
-    lm: NudgedLM
-    records: dict[str, ModelRecord]
-    base: OracleModel
-    nudge: OracleModel
+    def __init__(self, pair: Pair) -> None:
+        bundle, self.base, self.nudge = oracle_pair(pair)
+        self.records = bundle.manifest.models
+        self.lm = NudgedLM.load(pair.bundle, providers=["cpu"])
 
-    @classmethod
-    def open(cls, pair: Pair) -> Both:
-        bundle, base, nudge = oracle_pair(pair)
-        return cls(NudgedLM.load(pair.bundle, providers=["cpu"]), dict(bundle.manifest.models), base, nudge)
+    def __repr__(self) -> str:
+        return "Both()"
 
     def expected(self, case: Case) -> OracleAnswer:
         return oracle(
@@ -101,6 +97,7 @@ quick = settings(
     deadline=None,
     derandomize=True,
     database=None,
+    report_multiple_bugs=False,
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
@@ -108,14 +105,14 @@ quick = settings(
 
 @pytest.fixture(scope="module")
 def words(tiny_word_pair: Pair) -> Iterator[Both]:
-    both = Both.open(tiny_word_pair)
+    both = Both(tiny_word_pair)
     with both.lm:
         yield both
 
 
 @pytest.fixture(scope="module")
 def noise(tiny_token_pair: Pair) -> Iterator[Both]:
-    both = Both.open(tiny_token_pair)
+    both = Both(tiny_token_pair)
     with both.lm:
         yield both
 
@@ -141,9 +138,9 @@ def test_one_vocabulary(noise: Both, case: Case) -> None:
 def test_the_cases_mix_what_matters(words: Both, noise: Both) -> None:
     """Random weights are easily all certain, or all silent; then the tests above would show little."""
     for both, policy in ((words, "word"), (noise, "word"), (noise, "token")):
-        answers = [both.expected(Case(prompt, gamma, policy)) for prompt in PROMPTS[:5] for gamma in (0.3, 0.4, 0.5)]
+        answers = [both.expected(Case(prompt, gamma, policy)) for prompt in PROMPTS[:5] for gamma in (0.3, 0.5)]
         sources = [piece.source for answer in answers for piece in answer.pieces]
-        assert min(sources.count("base"), sources.count("nudge")) > 20
+        assert min(sources.count("base"), sources.count("nudge")) > 15
         assert {"length", "stop"} <= {answer.finish_reason for answer in answers}
         assert isinstance(both.base.forward, Forward)
         probabilities = [probability for _, probability in both.base.forward.known.values()]
@@ -178,7 +175,7 @@ def real() -> Iterator[Both]:
     checkpoints = Path(os.environ.get("NUDGE_REAL_CHECKPOINTS", ".cache/checkpoints"))
     if not bundle.is_dir() or not checkpoints.is_dir():
         pytest.skip("no real pair here; `make bundle` makes it")
-    both = Both.open(Pair(bundle, checkpoints / "base", checkpoints / "nudge"))
+    both = Both(Pair(bundle, checkpoints / "base", checkpoints / "nudge"))
     with both.lm:
         yield both
 
