@@ -28,6 +28,9 @@ def alone(writer: Writer, source: SourceName, answer: Transcript) -> Pieces:
         while not answer.full:
             choice = writer.next(ids)
             if writer.ends(choice):
+                piece = tokens.give_up(answer)
+                if piece is not None:
+                    yield piece
                 return "stop"
             ids.append(choice.token)
             piece = tokens.add(choice.token, choice.top1, answer)
@@ -56,6 +59,9 @@ def mixed(
         while not answer.full:
             token, score = mix([reader.next(prompt.ids + written) for reader, prompt in voices])
             if token in ends:
+                piece = tokens.give_up(answer)
+                if piece is not None:
+                    yield piece
                 return "stop"
             written.append(token)
             piece = tokens.add(token, score, answer)

@@ -108,6 +108,9 @@ class NudgingLoop:
             # Inside a character the pen stays here, certain or not.
             if not choice.certain and not open_tokens:
                 return
+        piece = open_tokens.give_up(self.answer)
+        if piece is not None:
+            yield piece
 
     def _loops(self, written: list[int]) -> bool:
         """Whether the last tokens of a stretch say again what the answer said before."""

@@ -82,3 +82,17 @@ class OpenTokens:
         piece = answer.append(self._source, self._ids, self._top1, to_text(data)[0], self._bytes_of)
         self._ids, self._top1 = [], []
         return piece
+
+    def give_up(self, answer: Transcript) -> Piece | None:
+        """Drop a character that will not be completed, with the tokens that wrote nothing else; append the rest."""
+        data = b"".join(map(self._bytes_of, self._ids))
+        begun = open_bytes(data)
+        while begun and len(written := self._bytes_of(self._ids[-1])) <= begun:
+            begun -= len(written)
+            self._ids.pop()
+            self._top1.pop()
+        if not self._ids:
+            return None
+        piece = answer.append(self._source, self._ids, self._top1, to_text(data)[0], self._bytes_of)
+        self._ids, self._top1 = [], []
+        return piece
