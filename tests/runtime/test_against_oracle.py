@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from oracle import ContextReachedError, Forward, OracleAnswer, OracleModel, OraclePiece, merged, oracle
+from oracle import ContextReachedError, Forward, OracleAnswer, OraclePiece, merged, oracle
 from pairs import Pair, oracle_pair, rendered
 
 from nudge_onnx import NudgedLM
@@ -87,7 +88,7 @@ def cases(policy: str) -> st.SearchStrategy[Case]:
         gamma=st.sampled_from((0.2, 0.3, 0.4, 0.5, 0.7, 0.0, 1.0)),
         policy=st.just(policy),
         draft_tokens=st.integers(1, 16),
-        max_new_tokens=st.integers(1, 48),
+        max_new_tokens=st.integers(1, 40),
         stop=st.one_of(st.just(()), st.just(()), st.lists(st.sampled_from(STOPS), max_size=2).map(tuple)),
     )
 
@@ -104,14 +105,23 @@ quick = settings(
 
 
 @pytest.fixture(scope="module")
-def words(tiny_word_pair: Pair) -> Iterator[Both]:
+def one_thread() -> Iterator[None]:
+    """Threads of PyTorch only wait for each other in models this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def words(tiny_word_pair: Pair, one_thread: None) -> Iterator[Both]:
     both = Both(tiny_word_pair)
     with both.lm:
         yield both
 
 
 @pytest.fixture(scope="module")
-def noise(tiny_token_pair: Pair) -> Iterator[Both]:
+def noise(tiny_token_pair: Pair, one_thread: None) -> Iterator[Both]:
     both = Both(tiny_token_pair)
     with both.lm:
         yield both
@@ -138,9 +148,9 @@ def test_one_vocabulary(noise: Both, case: Case) -> None:
 def test_the_cases_mix_what_matters(words: Both, noise: Both) -> None:
     """Random weights are easily all certain, or all silent; then the tests above would show little."""
     for both, policy in ((words, "word"), (noise, "word"), (noise, "token")):
-        answers = [both.expected(Case(prompt, gamma, policy)) for prompt in PROMPTS[:5] for gamma in (0.3, 0.5)]
+        answers = [both.expected(Case(prompt, gamma, policy)) for prompt in PROMPTS[:3] for gamma in (0.3, 0.5)]
         sources = [piece.source for answer in answers for piece in answer.pieces]
-        assert min(sources.count("base"), sources.count("nudge")) > 15
+        assert min(sources.count("base"), sources.count("nudge")) > 8
         assert {"length", "stop"} <= {answer.finish_reason for answer in answers}
         assert isinstance(both.base.forward, Forward)
         probabilities = [probability for _, probability in both.base.forward.known.values()]
@@ -174,7 +184,7 @@ def real() -> Iterator[Both]:
     bundle = Path(os.environ.get("NUDGE_REAL_FP32", ".cache/bundles/fp32"))
     checkpoints = Path(os.environ.get("NUDGE_REAL_CHECKPOINTS", ".cache/checkpoints"))
     if not bundle.is_dir() or not checkpoints.is_dir():
-        pytest.skip("no real pair here; `make bundle` makes it")
+        pytest.skip("no real pair here; `make bundles` makes it")
     both = Both(Pair(bundle, checkpoints / "base", checkpoints / "nudge"))
     with both.lm:
         yield both
@@ -183,4 +193,5 @@ def real() -> Iterator[Both]:
 @pytest.mark.real
 @pytest.mark.parametrize("kind", REAL)
 def test_the_real_pair(real: Both, kind: str) -> None:
-    check(real, REAL[kind])
+    # The oracle reads everything again for every token: a few sentences take it minutes.
+    check(real, replace(REAL[kind], max_new_tokens=24))
