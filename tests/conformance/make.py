@@ -1,7 +1,8 @@
 """Makes the conformance vectors, `python tests/conformance/make.py`: two tiny bundles, and what Python makes of them.
 
-The files are committed, so this runs only where the format or the method changes. Traces that hang on a hair (a gate or
-an arg-max decided by less than another machine's rounding) are left out.
+With `--bundles` the bundles are exported anew too. The files are committed, so this runs only where the format or the
+method changes. Traces that hang on a hair (a gate or an arg-max decided by less than another machine's rounding) are
+left out.
 """
 
 from __future__ import annotations
@@ -251,12 +252,13 @@ def thinned(found: list[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Write everything."""
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, make in (("word", word_pair), ("token", token_pair)):
-            target = HERE / "bundles" / name
+    """Write everything; the bundles only with `--bundles` or where they are missing."""
+    for name, make in (("word", word_pair), ("token", token_pair)):
+        target = HERE / "bundles" / name
+        if "--bundles" in sys.argv or not target.is_dir():
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(make(Path(scratch) / name).bundle, target)
+            with tempfile.TemporaryDirectory() as scratch:
+                shutil.copytree(make(Path(scratch)).bundle, target)
     tokenizer_files(HERE / "tokenizers")
     paths = [*sorted((HERE / "bundles").glob("*/*/tokenizer.json")), *sorted((HERE / "tokenizers").glob("*.json"))]
     _write("tokenizer.json", tokenizer_cases(paths))

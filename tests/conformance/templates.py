@@ -169,6 +169,11 @@ TEMPLATES = {
     "qwen": QWEN,
     "whitespace": WHITESPACE,
     "expressions": EXPRESSIONS,
+    "leaves loops": (
+        "{% for message in messages %}{% if message.role == 'system' %}{% continue %}{% endif %}"
+        "{{ message.role }}:{% for n in range(5) %}{% if n > 2 %}{% break %}{% endif %}{{ n }}{% endfor %}\n"
+        "{%- if loop.index > 2 %}{% break %}{% endif %}{% endfor %}end"
+    ),
     "refuses none": "{{ 'a' + none }}",
     "refuses undefined": "{{ nobody.name }}",
 }

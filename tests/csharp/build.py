@@ -117,7 +117,7 @@ def build() -> Built:
         ort = _unpacked(ORT_SOURCES, cache)
         output = cache / "out"
         output.mkdir(exist_ok=True)
-        _compile(_assemblies(ort), output, python, dotnet, roslyn)
+        _compile(_assemblies(ort), _sources(CLIENT / "samples" / "Web"), output, python, dotnet, roslyn)
         _link_native_library(output)
         for name in ("NudgeOnnx.Console", "NudgeOnnx.Conformance"):
             _write_runtime_config(output / f"{name}.runtimeconfig.json", dotnet)
@@ -148,33 +148,49 @@ def _sources(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(p for p in folder.rglob("*.cs") if not skip & set(p.relative_to(folder).parts)))
 
 
-def _compile(assemblies: list[Assembly], output: Path, python: Path, dotnet: Path, roslyn: Path) -> None:
-    """Compile the assemblies whose key (everything that goes into them) is not the one they were compiled with."""
+def _compile(
+    assemblies: list[Assembly], parsed: tuple[Path, ...], output: Path, python: Path, dotnet: Path, roslyn: Path
+) -> None:
+    """Compile the assemblies whose key (everything that goes into them) is not the one they were compiled with.
+
+    Of the sources in `parsed` only the syntax is checked: what they refer to is not there.
+    """
     jobs, keys = [], {}
     for assembly in assemblies:
         if not assembly.sources:
             raise ToolchainError(f"{assembly.name} has no sources")
         arguments = assembly.arguments(output)
-        parts = [(RUNNER / "roslyn.py").read_bytes(), ROSLYN.sha256.encode(), "\0".join(arguments).encode()]
-        parts += [keys[reference].encode() for reference in assembly.references]
-        parts += [path.read_bytes() for path in assembly.sources]
-        keys[assembly.name] = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-        key_file = output / f"{assembly.name}.key"
-        if key_file.is_file() and key_file.read_text() == keys[assembly.name]:
-            continue
-        key_file.unlink(missing_ok=True)
-        jobs.append((assembly.name, {"arguments": arguments, "output": str(output / f"{assembly.name}.dll")}))
-    if not jobs:
+        before = "\0".join([ROSLYN.sha256, *arguments, *(keys[name] for name in assembly.references)])
+        keys[assembly.name] = _key(before, assembly.sources)
+        if _changed(output / f"{assembly.name}.key", keys[assembly.name]):
+            jobs.append({"arguments": arguments, "output": str(output / f"{assembly.name}.dll")})
+    keys["parsed"] = _key("", parsed)
+    changed = _changed(output / "parsed.key", keys["parsed"])
+    if not jobs and not changed:
         return
-    order = {"dotnet": str(dotnet), "roslyn": str(roslyn), "jobs": [job for _, job in jobs]}
+    parse = [str(path) for path in parsed] if changed else []
+    order = {"dotnet": str(dotnet), "roslyn": str(roslyn), "jobs": jobs, "parse": parse}
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         path = Path(scratch) / "jobs.json"
         path.write_text(json.dumps(order), encoding="utf-8")
         done = run([str(python), str(RUNNER / "roslyn.py"), str(path)])
     if done.returncode:
         raise ToolchainError(f"the C# sources do not compile:\n{done.stdout}{done.stderr}")
-    for name, _ in jobs:
-        (output / f"{name}.key").write_text(keys[name])
+    for name, key in keys.items():
+        (output / f"{name}.key").write_text(key)
+
+
+def _key(before: str, sources: tuple[Path, ...]) -> str:
+    parts = [before.encode(), (RUNNER / "roslyn.py").read_bytes(), *(path.read_bytes() for path in sources)]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _changed(key_file: Path, key: str) -> bool:
+    """Whether something was made from other sources; its key is removed then, until it is made again."""
+    if key_file.is_file() and key_file.read_text() == key:
+        return False
+    key_file.unlink(missing_ok=True)
+    return True
 
 
 def _environment(folder: Path) -> Path:

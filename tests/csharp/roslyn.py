@@ -1,9 +1,10 @@
 """Compiles C# with Roslyn, called through pythonnet: `roslyn.py JOBS.json`.
 
 Runs inside the toolchain's own environment (`build.py` makes it) and imports nothing of this project. The file lists
-`dotnet` (folder of the .NET runtime), `roslyn` (folder of the compiler's assemblies) and `jobs`, each with `arguments`
-for the C# compiler and `output`, the assembly to write. The jobs are compiled in order, so that a later one may refer
-to an earlier one's output. Diagnostics go to stdout; the exit status is 1 at the first job that fails.
+`dotnet` (folder of the .NET runtime), `roslyn` (folder of the compiler's assemblies), `jobs`, each with `arguments` for
+the C# compiler and `output`, the assembly to write, and `parse`, files of which only the syntax is checked. The jobs
+are compiled in order, so that a later one may refer to an earlier one's output. Diagnostics go to stdout; the exit
+status is 1 at the first job that fails.
 """
 
 from __future__ import annotations
@@ -72,6 +73,18 @@ def compile_job(arguments: list[str], output: Path, framework: Path) -> bool:
     return bool(result.Success)
 
 
+def parses(source: str) -> bool:
+    """Check the syntax of one file; print what is wrong with it. Whether nothing is."""
+    from Microsoft.CodeAnalysis.CSharp import CSharpParseOptions, CSharpSyntaxTree, LanguageVersion
+    from Microsoft.CodeAnalysis.Text import SourceText
+
+    options = CSharpParseOptions(LanguageVersion.CSharp10)
+    tree = CSharpSyntaxTree.ParseText(SourceText.From(Path(source).read_text(encoding="utf-8")), options, source)
+    problems = [str(problem) for problem in tree.GetDiagnostics()]
+    print(*problems, sep="\n", end="\n" if problems else "")
+    return not problems
+
+
 def framework_assemblies(framework: Path) -> list[str]:
     """The managed assemblies that a program may refer to."""
     names = [path.name for path in framework.glob("*.dll")]
@@ -88,7 +101,8 @@ def main() -> int:
         if not compile_job(job["arguments"], Path(job["output"]), framework):
             print(f"FAILED {job['output']}")
             return 1
-    return 0
+    broken = [source for source in order["parse"] if not parses(source)]
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -172,8 +172,8 @@ namespace NudgeOnnx
                 readers.Base.Start(request.Gate, request.Gamma, cancellation);
                 readers.Nudge.Start(request.Gate, request.Gamma, cancellation);
                 var pieces = Loop(request, readers, baseIds, nudgeIds);
-                readers.Base.Next(baseIds.Ids);
-                readers.Nudge.Next(nudgeIds.Ids);
+                readers.Base.Prefill(baseIds.Ids);
+                readers.Nudge.Prefill(nudgeIds.Ids);
                 meter.Prefilled();
                 using var source = pieces.Run().GetEnumerator();
                 while (meter.Time(source.MoveNext))

@@ -73,6 +73,10 @@ namespace NudgeOnnx.Decoding
 
         private IEnumerable<Piece> Rounds()
         {
+            if (!_speculation.IsOff)
+            {
+                _nudge.GuessFrom(new Habit());
+            }
             var (accepted, offers) = ("", 0);
             while (!_answer.IsFull)
             {
@@ -170,6 +174,10 @@ namespace NudgeOnnx.Decoding
                     yield break;
                 }
             }
+            if (open.GiveUp(_answer) is { } rest)
+            {
+                yield return rest;
+            }
         }
 
         /// <summary>Whether the last tokens of a stretch say again what the answer said before.</summary>
@@ -191,7 +199,7 @@ namespace NudgeOnnx.Decoding
             var choice = _base.Next(ids, guess.Take(_speculation.Ahead(guess.Count)));
             if (guess.Count > 0)
             {
-                _speculation.Saw(guess[0] == choice.Token);
+                _speculation.Saw(guess[0] == choice.Token, choice.Certain);
             }
             return choice;
         }

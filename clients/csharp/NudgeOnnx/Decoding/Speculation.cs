@@ -16,6 +16,7 @@ namespace NudgeOnnx.Decoding
         private readonly Costs _base;
         private readonly Costs _nudge;
         private double _hits = 0.5;
+        private double _kept = 0.5;
 
         /// <param name="given">How many tokens to read ahead wherever there is a guess; <c>null</c>: what pays.</param>
         /// <param name="baseCosts">What passes of the base model cost.</param>
@@ -27,8 +28,19 @@ namespace NudgeOnnx.Decoding
             _nudge = nudgeCosts;
         }
 
-        /// <summary>Note whether the base model wrote what was guessed next.</summary>
-        internal void Saw(bool hit) => _hits += Forget * ((hit ? 1 : 0) - _hits);
+        /// <summary>Whether nothing is to be read ahead.</summary>
+        internal bool IsOff => _given == 0;
+
+        /// <summary>Note whether the base model's next token was the guessed one, and whether it was certain of it.</summary>
+        internal void Saw(bool hit, bool certain)
+        {
+            _hits += Forget * ((hit ? 1 : 0) - _hits);
+            if (!(hit && certain))
+            {
+                // Where the base model hands over, the rest of a draft is what the nudging model goes on with.
+                _kept += Forget * ((certain ? 0 : 1) - _kept);
+            }
+        }
 
         /// <summary>How many of the <paramref name="available"/> guessed tokens to read in the base model's next pass.</summary>
         internal int Ahead(int available)
@@ -39,11 +51,11 @@ namespace NudgeOnnx.Decoding
             }
             // A pass has two rows at the least, so one guess is free.
             var best = Math.Min(1, available);
-            var bestRate = Rate(1, 0);
+            var bestRate = Rate(1);
             foreach (var bucket in Costs.Buckets.Skip(1))
             {
                 var count = Math.Min(bucket - 1, available);
-                var rate = Rate(count, 0);
+                var rate = Rate(count);
                 (best, bestRate) = rate > bestRate ? (count, rate) : (best, bestRate);
             }
             return best;
@@ -57,22 +69,26 @@ namespace NudgeOnnx.Decoding
                 return given;
             }
             var best = 0;
-            var bestRate = Rate(0, 0) / Margin;
+            var bestRate = Rate(0) / Margin;
             foreach (var bucket in Costs.Buckets.Skip(1))
             {
                 var count = bucket - 1;
-                var rate = Rate(count, count * _nudge.Of(1));
+                var rate = Rate(count, drafted: true);
                 (best, bestRate) = rate > bestRate ? (count, rate) : (best, bestRate);
             }
             return best;
         }
 
         /// <summary>Tokens of the base model per second, expected of a pass that checks <paramref name="count"/> guesses.</summary>
-        private double Rate(int count, double drafting)
+        private double Rate(int count, bool drafted = false)
         {
-            var seconds = _base.Of(1 + count) + drafting;
-            var tokens = Enumerable.Range(0, count + 1).Sum(power => Math.Pow(_hits, power));
-            return seconds > 0 ? tokens / seconds : 0;
+            var accepted = Enumerable.Range(1, count).Sum(power => Math.Pow(_hits, power));
+            var seconds = _base.Of(1 + count);
+            if (drafted)
+            {
+                seconds += (count - _kept * (count - accepted)) * _nudge.Of(1);
+            }
+            return seconds > 0 ? (1 + accepted) / seconds : 0;
         }
     }
 }

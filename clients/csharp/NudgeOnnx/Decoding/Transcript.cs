@@ -67,5 +67,21 @@ namespace NudgeOnnx.Decoding
             (_ids, _top1) = (new List<int>(), new List<double?>());
             return piece;
         }
+
+        /// <summary>Drop a character that will not be completed, with the tokens that wrote nothing else; append the rest.</summary>
+        internal Piece? GiveUp(Transcript answer)
+        {
+            var data = _tokenizer.BytesOf(_ids);
+            var begun = Utf8Text.Open(data);
+            while (begun > 0 && _tokenizer.BytesOf(_ids[_ids.Count - 1]).Length <= begun)
+            {
+                begun -= _tokenizer.BytesOf(_ids[_ids.Count - 1]).Length;
+                _ids.RemoveAt(_ids.Count - 1);
+                _top1.RemoveAt(_top1.Count - 1);
+            }
+            return _ids.Count == 0
+                ? null
+                : answer.Append(Source.Base, _ids, _top1, Utf8Text.Decode(data, out _), _tokenizer);
+        }
     }
 }

@@ -10,6 +10,7 @@ namespace NudgeOnnx.Decoding
     {
         private readonly Reader _reader;
         private readonly HashSet<int> _ends;
+        private Habit? _habit;
 
         private protected Writer(Reader reader, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
         {
@@ -22,6 +23,9 @@ namespace NudgeOnnx.Decoding
         internal Tokenizer Tokenizer { get; }
 
         private protected PromptIds Prompt { get; }
+
+        /// <summary>Draft with guesses: fewer passes for the same draft.</summary>
+        internal void GuessFrom(Habit habit) => _habit = habit;
 
         /// <summary>The model's ids for prompt and answer, as it sees them when it receives the pen.</summary>
         internal abstract List<int> Ids(Transcript answer);
@@ -52,7 +56,8 @@ namespace NudgeOnnx.Decoding
             var ended = false;
             while (top1.Count < length || Utf8Text.Open(data.ToArray()) > 0)
             {
-                var choice = Next(ids);
+                _habit?.Learn(ids);
+                var choice = Next(ids, _habit?.Guess(ids));
                 if (Ends(choice))
                 {
                     ended = true;

@@ -13,6 +13,12 @@ namespace NudgeOnnx.Inference
         // enough to change an arg-max. Every pass has at least two rows, so that reading ahead cannot change an answer.
         private const int LeastRows = 2;
 
+        // ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
+        // block of 128 columns is at most half full. In attention the rows are heads and the columns positions, so with wide
+        // heads a pass must stay within 64 positions for its logits not to depend on where it ends.
+        private const int WideHead = 128;
+        private const int Segment = 64;
+
         // Rows that a draft can have; more than these are a prefill.
         private const int MostKeptRows = 32;
 
@@ -22,6 +28,8 @@ namespace NudgeOnnx.Inference
         private readonly RunOptions _runOptions = new RunOptions();
         private readonly Dictionary<int, (float[] Numbers, OrtValue Tensor)> _logits =
             new Dictionary<int, (float[], OrtValue)>();
+        private readonly List<int> _ids = new List<int>();
+        private readonly bool _segmented;
         private long[] _ones = Array.Empty<long>();
 
         internal Decoder(Graph graph)
@@ -29,6 +37,7 @@ namespace NudgeOnnx.Inference
             _graph = graph;
             _cache = KvCache.Make(graph);
             _binding = graph.Session.CreateIoBinding();
+            _segmented = graph.Record.Cache.HeadSize > WideHead;
             ContextLength = graph.Record.ContextLength - (LeastRows - 1);
         }
 
@@ -50,29 +59,49 @@ namespace NudgeOnnx.Inference
         private int Vocabulary => _graph.Record.VocabularySize;
 
         /// <summary>Forget all positions from <paramref name="length"/> on; nothing is fed again.</summary>
-        internal void Rewind(int length) => _cache.Rewind(length);
+        internal void Rewind(int length)
+        {
+            _cache.Rewind(length);
+            _ids.RemoveRange(Math.Min(length, _ids.Count), Math.Max(0, _ids.Count - length));
+        }
 
-        /// <summary>Append <paramref name="ids"/> (at least one) to the cache in one pass.</summary>
+        /// <summary>
+        /// Start anew with <paramref name="ids"/>, read in one pass. In models with wide heads the last bits of what is cached
+        /// may differ from what <see cref="Feed"/> would have cached.
+        /// </summary>
+        /// <returns>The logits after the last: memory that the next call overwrites.</returns>
+        /// <exception cref="ContextLengthException">The context has no room.</exception>
+        internal ReadOnlyMemory<float> Prefill(IReadOnlyList<int> ids)
+        {
+            Rewind(0);
+            CheckRoom(ids.Count);
+            return Pass(ids.ToList(), 1);
+        }
+
+        /// <summary>Append <paramref name="ids"/> (at least one) to the cache.</summary>
         /// <returns>
         /// The logits after each of the last <paramref name="rows"/> ids, one after the other: memory that the next call
-        /// overwrites.
+        /// overwrites. They are the same to the last bit however the ids are spread over calls.
         /// </returns>
         /// <exception cref="ContextLengthException">The context has no room.</exception>
         internal ReadOnlyMemory<float> Feed(IReadOnlyList<int> ids, int rows)
         {
-            if (Length + ids.Count > ContextLength)
+            CheckRoom(ids.Count);
+            var parts = Parts(ids);
+            if (parts.Count == 1)
             {
-                throw new ContextLengthException(
-                    $"{Length + ids.Count} tokens do not fit the context of {ContextLength}; shorten the prompt");
+                return Pass(parts[0], rows);
             }
-            var padding = Math.Max(0, LeastRows - ids.Count);
-            var fed = ids.Concat(Enumerable.Repeat(ids[ids.Count - 1], padding)).Select(id => (long)id).ToArray();
-            var clock = Stopwatch.StartNew();
-            var logits = Run(fed, ids.Count - rows, ids.Count);
-            _cache.Rewind(Length - padding);
-            Costs.Add(ids.Count, clock.Elapsed.TotalSeconds);
-            Fed += ids.Count;
-            Passes++;
+            var logits = new float[rows * Vocabulary];
+            var (left, written) = (ids.Count, 0);
+            foreach (var part in parts)
+            {
+                left -= part.Count;
+                // Those of the last rows that are in this part; a copy, for the next pass overwrites them.
+                var found = Pass(part, Math.Min(part.Count, Math.Max(0, rows - left)));
+                found.CopyTo(logits.AsMemory(written));
+                written += found.Length;
+            }
             return logits;
         }
 
@@ -88,13 +117,62 @@ namespace NudgeOnnx.Inference
             }
         }
 
+        private void CheckRoom(int count)
+        {
+            if (Length + count > ContextLength)
+            {
+                throw new ContextLengthException(
+                    $"{Length + count} tokens do not fit the context of {ContextLength}; shorten the prompt");
+            }
+        }
+
+        /// <summary>Ids in the passes that they take.</summary>
+        private List<List<int>> Parts(IReadOnlyList<int> ids)
+        {
+            var parts = new List<List<int>>();
+            for (int start = 0, size; start < ids.Count; start += size)
+            {
+                size = _segmented ? Segment - (Length + start) % Segment : ids.Count;
+                parts.Add(ids.Skip(start).Take(size).ToList());
+            }
+            return parts;
+        }
+
+        /// <summary>The logits after each of the last <paramref name="rows"/> ids of one pass.</summary>
+        private ReadOnlyMemory<float> Pass(List<int> ids, int rows)
+        {
+            var clock = Stopwatch.StartNew();
+            var past = Length;
+            ReadOnlyMemory<float> logits;
+            if (ids.Count >= LeastRows)
+            {
+                logits = Run(ids, ids.Count - rows, ids.Count);
+            }
+            else if (_segmented && (past + 1) % Segment == 0)
+            {
+                // One more id would belong to the next segment, so the id before is read again instead: same bits.
+                _cache.Rewind(past - 1);
+                logits = Run(new List<int> { _ids[past - 1], ids[0] }, 2 - rows, 2);
+            }
+            else
+            {
+                logits = Run(new List<int> { ids[0], ids[0] }, 1 - rows, 1);
+                _cache.Rewind(past + 1);
+            }
+            _ids.AddRange(ids);
+            Costs.Add(ids.Count, clock.Elapsed.TotalSeconds);
+            Fed += ids.Count;
+            Passes++;
+            return logits;
+        }
+
         /// <summary>Logits of the rows from <paramref name="first"/> up to <paramref name="last"/> of a pass over <paramref name="ids"/>.</summary>
-        private ReadOnlyMemory<float> Run(long[] ids, int first, int last)
+        private ReadOnlyMemory<float> Run(List<int> ids, int first, int last)
         {
             var io = _graph.Record.Io;
-            var (past, fresh) = (Length, ids.Length);
+            var (past, fresh) = (Length, ids.Count);
             // A binding does not keep managed memory in place; these do, until the pass is over.
-            var held = new List<OrtValue> { Bind(io.InputIds, ids, 1, fresh) };
+            var held = new List<OrtValue> { Bind(io.InputIds, ids.Select(id => (long)id).ToArray(), 1, fresh) };
             try
             {
                 if (io.AttentionMask != null)

@@ -29,6 +29,9 @@ namespace NudgeOnnx.Inference
     /// </summary>
     internal sealed class Reader : IDisposable
     {
+        // A prompt that shares less than this with a cache (a BOS, the beginning of a template) is read as if it shared nothing.
+        private const int WorthKeeping = 16;
+
         private readonly List<int> _held = new List<int>();
         private readonly List<Choice?> _choices = new List<Choice?>();
         private readonly string _model;
@@ -55,6 +58,20 @@ namespace NudgeOnnx.Inference
             {
                 _choices[i] = null;
             }
+        }
+
+        /// <summary>Read a prompt: all of it in one pass if the cache holds next to nothing of it, else only what is new.</summary>
+        /// <exception cref="LogitsException">The model returned broken logits.</exception>
+        internal void Prefill(IReadOnlyList<int> ids)
+        {
+            if (CommonPrefix(_held, ids) >= WorthKeeping)
+            {
+                Next(ids);
+                return;
+            }
+            _cancellation.ThrowIfCancellationRequested();
+            Forget(0);
+            Keep(ids, Decoder.Prefill(ids), 1);
         }
 
         /// <summary>Whether <see cref="Next"/> needs no pass.</summary>
@@ -100,10 +117,20 @@ namespace NudgeOnnx.Inference
         private void Read(int shared, List<int> fresh, int rows)
         {
             _cancellation.ThrowIfCancellationRequested();
-            _held.RemoveRange(shared, _held.Count - shared);
-            _choices.RemoveRange(shared, _choices.Count - shared);
-            Decoder.Rewind(shared);
-            var logits = Decoder.Feed(fresh, rows);
+            Forget(shared);
+            Keep(fresh, Decoder.Feed(fresh, rows), rows);
+        }
+
+        private void Forget(int from)
+        {
+            _held.RemoveRange(from, _held.Count - from);
+            _choices.RemoveRange(from, _choices.Count - from);
+            Decoder.Rewind(from);
+        }
+
+        /// <summary>Remember what was chosen after the last <paramref name="rows"/> of the new ids.</summary>
+        private void Keep(IReadOnlyList<int> fresh, ReadOnlyMemory<float> logits, int rows)
+        {
             var vocabulary = logits.Length / rows;
             var choices = Enumerable.Range(0, rows)
                 .Select(row => (Choice?)Choose(logits.Slice(row * vocabulary, vocabulary)))

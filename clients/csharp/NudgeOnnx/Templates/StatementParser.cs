@@ -59,6 +59,8 @@ namespace NudgeOnnx.Templates
                 "if" => If(),
                 "for" => For(),
                 "set" => Set(),
+                "break" => Leave(Flow.Break),
+                "continue" => Leave(Flow.Continue),
                 _ => throw new TemplateException($"the prompt template has a '{name}' block, which is not supported"),
             };
         }
@@ -108,6 +110,12 @@ namespace NudgeOnnx.Templates
             _tokens.Need(end);
             CloseTag();
             return otherwise;
+        }
+
+        private Statement Leave(Flow flow)
+        {
+            CloseTag();
+            return new Leave(flow);
         }
 
         private Statement Set()

@@ -4,18 +4,46 @@ using System.Text;
 
 namespace NudgeOnnx.Templates
 {
-    /// <summary>A part of a template that writes output or sets names.</summary>
+    /// <summary>How a template goes on after a statement.</summary>
+    internal enum Flow
+    {
+        /// <summary>With the next one.</summary>
+        Next,
+
+        /// <summary>With the next turn of the loop.</summary>
+        Continue,
+
+        /// <summary>Behind the loop.</summary>
+        Break,
+    }
+
+    /// <summary>A part of a template that writes output, sets names, or leaves a loop.</summary>
     internal abstract class Statement
     {
-        internal abstract void Run(Scope scope, StringBuilder output);
+        internal abstract Flow Run(Scope scope, StringBuilder output);
 
-        internal static void RunAll(List<Statement> body, Scope scope, StringBuilder output)
+        internal static Flow RunAll(List<Statement> body, Scope scope, StringBuilder output)
         {
             foreach (var statement in body)
             {
-                statement.Run(scope, output);
+                var flow = statement.Run(scope, output);
+                if (flow != Flow.Next)
+                {
+                    return flow;
+                }
             }
+            return Flow.Next;
         }
+    }
+
+    /// <summary><c>{% break %}</c> and <c>{% continue %}</c>.</summary>
+    internal sealed class Leave : Statement
+    {
+        private readonly Flow _flow;
+
+        internal Leave(Flow flow) => _flow = flow;
+
+        internal override Flow Run(Scope scope, StringBuilder output) => _flow;
     }
 
     /// <summary>Text outside of tags.</summary>
@@ -25,7 +53,11 @@ namespace NudgeOnnx.Templates
 
         internal Data(string text) => _text = text;
 
-        internal override void Run(Scope scope, StringBuilder output) => output.Append(_text);
+        internal override Flow Run(Scope scope, StringBuilder output)
+        {
+            output.Append(_text);
+            return Flow.Next;
+        }
     }
 
     /// <summary><c>{{ value }}</c>.</summary>
@@ -35,7 +67,11 @@ namespace NudgeOnnx.Templates
 
         internal Print(Expression value) => _value = value;
 
-        internal override void Run(Scope scope, StringBuilder output) => output.Append(Values.Text(_value.Value(scope)));
+        internal override Flow Run(Scope scope, StringBuilder output)
+        {
+            output.Append(Values.Text(_value.Value(scope)));
+            return Flow.Next;
+        }
     }
 
     /// <summary><c>{% if %} ... {% elif %} ... {% else %} ... {% endif %}</c>.</summary>
@@ -50,17 +86,16 @@ namespace NudgeOnnx.Templates
             _otherwise = otherwise;
         }
 
-        internal override void Run(Scope scope, StringBuilder output)
+        internal override Flow Run(Scope scope, StringBuilder output)
         {
             foreach (var (condition, body) in _branches)
             {
                 if (Values.IsTrue(condition.Value(scope)))
                 {
-                    RunAll(body, scope, output);
-                    return;
+                    return RunAll(body, scope, output);
                 }
             }
-            RunAll(_otherwise, scope, output);
+            return RunAll(_otherwise, scope, output);
         }
     }
 
@@ -78,7 +113,7 @@ namespace NudgeOnnx.Templates
             _value = value;
         }
 
-        internal override void Run(Scope scope, StringBuilder output)
+        internal override Flow Run(Scope scope, StringBuilder output)
         {
             var value = _value.Value(scope);
             if (_attribute is null)
@@ -93,6 +128,7 @@ namespace NudgeOnnx.Templates
             {
                 throw new TemplateException($"the prompt template sets an attribute of '{_name}', which is no namespace");
             }
+            return Flow.Next;
         }
     }
 
@@ -115,7 +151,7 @@ namespace NudgeOnnx.Templates
             _otherwise = otherwise;
         }
 
-        internal override void Run(Scope scope, StringBuilder output)
+        internal override Flow Run(Scope scope, StringBuilder output)
         {
             var items = Values.Items(_items.Value(scope));
             if (_condition != null)
@@ -126,12 +162,12 @@ namespace NudgeOnnx.Templates
             {
                 var turn = Turn(scope, items[index]);
                 turn["loop"] = Loop(items, index);
-                RunAll(_body, turn, output);
+                if (RunAll(_body, turn, output) == Flow.Break)
+                {
+                    break;
+                }
             }
-            if (items.Count == 0)
-            {
-                RunAll(_otherwise, new Scope(scope), output);
-            }
+            return items.Count == 0 ? RunAll(_otherwise, new Scope(scope), output) : Flow.Next;
         }
 
         private Scope Turn(Scope scope, object? item)
