@@ -203,8 +203,11 @@ class OracleModel:
 
     def encode_after_prompt(self, text: str) -> tuple[int, ...]:
         """`encode(P + text)`: the prompt's special tokens are special, those of `text` are not."""
-        head, rest = self._split_prompt
-        return self._prefix + head + self.encode_plain(rest + text)
+        head, rest, marked = self._split_prompt
+        if not marked:
+            return self._prefix + head + self.encode_plain(rest + text)
+        newline = len(self.encode_plain("\n"))
+        return self._prefix + head + self.encode_plain("\n" + rest + text)[newline:]
 
     @cached_property
     def _plain(self) -> Tokenizer:
@@ -213,14 +216,18 @@ class OracleModel:
         return plain
 
     @cached_property
-    def _split_prompt(self) -> tuple[tuple[int, ...], str]:
-        """The ids of the prompt up to and with its last special token, and the text behind it."""
+    def _split_prompt(self) -> tuple[tuple[int, ...], str, bool]:
+        """The ids of the prompt up to and with its last special token, the text behind it, and whether that text
+        alone would get other ids, because the tokenizer marks where a string starts."""
         encoding = self.tokenizer.encode(self.prompt, add_special_tokens=False)
         added = self.tokenizer.get_added_tokens_decoder()
         special = [n for n, number in enumerate(encoding.ids) if number in added and added[number].special]
         if not special:
-            return (), self.prompt
-        return tuple(encoding.ids[: special[-1] + 1]), self.prompt[encoding.offsets[special[-1]][1] :]
+            return (), self.prompt, False
+        count = special[-1] + 1
+        rest = self.prompt[encoding.offsets[special[-1]][1] :]
+        marked = self.encode_plain(rest) != tuple(encoding.ids[count:])
+        return tuple(encoding.ids[:count]), rest, marked
 
     @cached_property
     def _prefix(self) -> tuple[int, ...]:

@@ -200,6 +200,17 @@ def test_bytes_of_a_sentencepiece_tokenizer() -> None:
     assert model.bytes_of([0, 1, 2, 3, 99]) == b"\xe2 two "
 
 
+def test_text_behind_a_special_token_is_not_marked_as_the_start_of_a_string() -> None:
+    vocabulary = {"<unk>": 0, "\u2581": 1, "a": 2, "\n": 3, END: 4}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens([END])
+    model = OracleModel(lambda ids: (0, 0.0), tokenizer, frozenset({4}), f"a{END}a")
+    assert tokenizer.encode(model.prompt).ids == [1, 2, 4, 2]
+    assert model.encode_after_prompt(" a") == (1, 2, 4, 2, 1, 2)
+
+
 # --- the loop
 
 
