@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Built", "ToolchainError", "build", "run"]
+__all__ = ["ROSLYN", "Built", "ToolchainError", "build", "run", "unpacked"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLIENT = REPOSITORY / "clients" / "csharp"
@@ -113,8 +113,8 @@ def build() -> Built:
     with _locked(cache / "lock"):
         python = _environment(cache / "venv")
         dotnet = _runtime(python)
-        roslyn = _unpacked(ROSLYN, cache)
-        ort = _unpacked(ORT_SOURCES, cache)
+        roslyn = unpacked(ROSLYN, cache)
+        ort = unpacked(ORT_SOURCES, cache)
         output = cache / "out"
         output.mkdir(exist_ok=True)
         _compile(_assemblies(ort), _sources(CLIENT / "samples" / "Web"), output, python, dotnet, roslyn)
@@ -227,8 +227,8 @@ def _runtime(python: Path) -> Path:
     return found[0].parent
 
 
-def _unpacked(package: Package, cache: Path) -> Path:
-    """The folder with the wanted files of an npm package."""
+def unpacked(package: Package, cache: Path) -> Path:
+    """The folder with the wanted files of an npm package, fetched if it must be. Raises `ToolchainError`."""
     folder = cache / package.sha256[:16]
     if folder.is_dir():
         return folder / package.folder

@@ -16,7 +16,7 @@ from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.tokenizer import Tokenizer
 
-from .build import Built, build, run
+from .build import ROSLYN, Built, ToolchainError, build, run, unpacked
 
 VECTORS = Path(__file__).resolve().parents[1] / "conformance"
 Sample = Callable[..., Any]
@@ -52,6 +52,17 @@ def conform(client: Built, kind: str, file: Path, *more: str) -> int:
     counts = json.loads(done.stdout.splitlines()[-1])
     assert counts["different"] == 0
     return int(counts["equal"])
+
+
+@pytest.mark.parametrize("missing", ["node", "npm"])
+def test_a_missing_tool_is_named_in_one_line(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a machine fails these tests; it does not skip them."""
+    for tool in {"node", "npm"} - {missing}:
+        (tmp_path / tool).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError) as refused:
+        unpacked(ROSLYN, tmp_path / "cache")
+    assert str(refused.value).startswith(f"building the C# client needs {missing} on the PATH")
 
 
 # --- the vectors
@@ -116,6 +127,11 @@ def test_a_growing_cache_gives_the_same_answers(client: Built, tiny_growing_bund
     file = tmp_path / "traces.json"
     file.write_text(json.dumps(traces), encoding="utf-8")
     assert conform(client, "traces", file) == 4 * len(traces)
+
+
+@pytest.mark.parametrize("name", ["word", "token"])
+def test_streams_may_be_awaited_left_cancelled_and_run_in_parallel(client: Built, name: str) -> None:
+    assert conform(client, "streams", VECTORS / "bundles" / name) == 17
 
 
 # --- the console sample

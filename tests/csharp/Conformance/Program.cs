@@ -6,14 +6,20 @@ using System.Text.Json;
 namespace NudgeOnnx.Conformance
 {
     /// <summary>
-    /// Reads vectors and says where this library differs: <c>tokenizer|utf8|templates|traces FILE [FILTER]</c>. Files that a
-    /// vector names are relative to it. Prints each difference and then, as JSON, how many cases were compared.
+    /// Reads vectors and says where this library differs: <c>tokenizer|utf8|templates FILE</c>, <c>traces FILE
+    /// [READ_AHEAD]</c>. Files that a vector names are relative to it. <c>streams BUNDLE</c> tries what a caller may do with
+    /// streams. Prints each difference and then, as JSON, how many comparisons held and did not.
     /// </summary>
     internal static class Program
     {
         private static int Main(string[] arguments)
         {
             var report = new Report();
+            if (arguments[0] == "streams")
+            {
+                StreamCases.Check(arguments[1], report).GetAwaiter().GetResult();
+                return report.Print();
+            }
             var file = Path.GetFullPath(arguments[1]);
             using var document = JsonDocument.Parse(File.ReadAllBytes(file));
             var cases = document.RootElement.EnumerateArray();
