@@ -12,6 +12,7 @@ import pytest
 from nudge_onnx import Answer, NudgedLM
 
 from .build import REPOSITORY, Built, build, run
+from .test_csharp import conform, fuzz
 
 pytestmark = pytest.mark.real
 
@@ -63,3 +64,9 @@ def test_five_prompts_have_the_ids_of_python(client: Built, precision: str, caps
     with capsys.disabled():
         print(f"\n{precision}: tokens per second, C# and Python", *lines, sep="\n")
     assert not wrong
+
+
+def test_real_tokenizers_give_random_texts_the_ids_of_python(client: Built, tmp_path: Path) -> None:
+    bundle = real_bundle("int8")
+    paths = [bundle / role / "tokenizer.json" for role in ("base", "nudge")]
+    assert conform(client, "tokenizer", fuzz(paths, tmp_path, 1000)) == len(paths) * (1 + 2 * (1000 + 30))
