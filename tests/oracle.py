@@ -277,9 +277,14 @@ def token_checkpoints(draft: Draft) -> list[int]:
 
 
 def ids_of_start(writer: OracleModel, ids: Sequence[int], text: str) -> tuple[int, ...]:
-    """The ids of `text`, which `ids` begin to spell: theirs, or those of `encode(text)` if it ends inside a token."""
+    """The ids of `text`, which `ids` begin to spell: theirs, or those of `encode(text)` if it ends inside a token.
+
+    Bytes that may still become a character are no text yet: where they turn out to begin none, it is the next token
+    that makes them U+FFFD, and a cut between the two is a cut inside that token.
+    """
     for count in range(len(ids), -1, -1):
-        if as_text(writer.bytes_of(ids[:count])) == text:
+        raw = writer.bytes_of(ids[:count])
+        if as_text(raw) == text and not inside_character(raw):
             return tuple(ids[:count])
     return writer.encode_plain(text)
 
@@ -355,7 +360,7 @@ class _Answer:
         """The tokens that wrote `text`; the last of them may have written more."""
         writer = self.models[piece.source]
         for count in range(len(piece.ids)):
-            if as_text(writer.bytes_of(piece.ids[:count])).startswith(text):
+            if whole_characters(writer.bytes_of(piece.ids[:count])).startswith(text):
                 return piece.ids[:count]
         return piece.ids
 

@@ -284,14 +284,14 @@ def test_a_draft_cut_inside_a_token_counts_as_its_text_encoded() -> None:
     assert answer.pieces[0].ids == nudge.encode_plain("one")
 
 
-def test_a_draft_cut_between_tokens_counts_as_its_tokens() -> None:
-    # The byte before the cut begins no character, as a space follows; its token is kept, not spelled as U+FFFD.
+def test_a_draft_cut_between_a_begun_character_and_a_space_counts_as_its_text_encoded() -> None:
+    # It is the space that makes the byte before it U+FFFD.
     table = {b"": "x", b"x": "<0xE2>", b"x\xe2": " two"}
     nudge = scripted(lambda written: (table.get(written, END), 1), WORDS)
     base = scripted(says({"x\ufffd": ("!", CERTAIN)}))
     answer = ask(base, nudge, draft_tokens=3)
     assert shares(answer) == [("nudge", "x\ufffd"), ("base", "!")]
-    assert answer.pieces[0].ids == (number_of(nudge, "x"), number_of(nudge, "<0xE2>"))
+    assert answer.pieces[0].ids == nudge.encode_plain("x\ufffd")
 
 
 def test_repetition_ends_before_the_fourth_of_the_same_offers() -> None:
