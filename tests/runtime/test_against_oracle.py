@@ -145,6 +145,14 @@ def test_one_vocabulary(noise: Both, case: Case) -> None:
     check(noise, case)
 
 
+def test_a_base_model_in_a_loop(noise: Both) -> None:
+    case = Case("", gamma=0.0, policy="token", draft_tokens=8, max_new_tokens=140)
+    # It is always certain here, so that only a loop (or an end token) makes it hand over.
+    handed_over = [piece for piece in noise.expected(case).pieces[:-1] if piece.source == "base"]
+    assert any(len(piece.ids) > 32 for piece in handed_over)
+    check(noise, case)
+
+
 def test_the_cases_mix_what_matters(words: Both, noise: Both) -> None:
     """Random weights are easily all certain, or all silent; then the tests above would show little."""
     for both, policy in ((words, "word"), (noise, "word"), (noise, "token")):
