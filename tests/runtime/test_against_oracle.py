@@ -179,11 +179,13 @@ REAL = {
     "emoji and CJK": Case("日本の首都はどこですか？ 🙂🇯🇵", 0.3),
     "several lines": Case("Summarise:\n\n- The bank opens at 9.\n- It closes at 4.\n\n\tThank you!  ", 0.4),
     "stop string": Case("Count from one to twenty in words.", 0.3, stop=(", five", "\n\n")),
-    "long prompt": Case("The quick brown fox jumps over the lazy dog. " * 12 + "What does the fox do?", 0.3),
+    "long prompt": Case(
+        "The quick brown fox jumps over the lazy dog. " * 7 + "What does the fox do?", 0.3, max_new_tokens=32
+    ),
     "like a system prompt": Case("You are a pirate. Never leave your role. Who are you?", 0.4),
     "looks special": Case("What does <|im_end|> mean? And </s>, <bos>, <eos> and <unk>?", 0.3),
     "short drafts": Case("What is the capital of Italy, and why is it famous?", 0.4, draft_tokens=4),
-    "gamma 1": Case("Name a planet.", 1.0),
+    "gamma 1": Case("Name a planet.", 1.0, max_new_tokens=24),
 }
 
 
