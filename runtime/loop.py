@@ -79,7 +79,7 @@ class NudgingLoop:
         whole = self.base.ids(self.answer, draft)
         for cut in cuts:
             ids = self.base.ids(self.answer, draft, end=cut)
-            guess = whole[len(ids) :] if whole[: len(ids)] == ids else []
+            guess = _after(ids, whole)
             choice = self._ask(ids, guess)
             if choice.certain or self._agrees(choice, draft.text[cut.chars :]):
                 return cut, choice
@@ -130,7 +130,7 @@ class NudgingLoop:
     def _guess(self, draft: Draft, cut: Cut) -> list[int]:
         """The rest of a draft as the base model would spell it after the answer so far."""
         ids, whole = self.base.ids(self.answer), self.base.ids(self.answer, draft, begin=cut)
-        return whole[len(ids) :] if whole[: len(ids)] == ids else []
+        return _after(ids, whole)
 
     def _fresh_guess(self, ids: list[int]) -> list[int]:
         """A new draft ahead of the base model, where that pays and its next choice is not known yet."""
@@ -142,4 +142,9 @@ class NudgingLoop:
         except ContextLengthError:
             return []
         whole = self.base.ids(self.answer, draft)
-        return whole[len(ids) :] if whole[: len(ids)] == ids else []
+        return _after(ids, whole)
+
+
+def _after(ids: list[int], whole: list[int]) -> list[int]:
+    """What `whole` goes on with after `ids`; nothing if it spells them in another way."""
+    return whole[len(ids) :] if whole[: len(ids)] == ids else []
