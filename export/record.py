@@ -86,6 +86,7 @@ def export_model(
         prompt=prompt,
         source=checkpoint.source,
         passes=graph.passes,
+        steady_rows=measurement.steady_rows,
         parity=measurement.parity,
     )
 
@@ -115,7 +116,7 @@ def _context_length(config: Any) -> int:
 def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path, progress: Progress) -> _Graph:
     import onnx
 
-    from .passes import apply
+    from .passes import apply, finish
     from .quantise import quantise
 
     role = conversion.role
@@ -132,13 +133,14 @@ def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path
     if conversion.precision != "fp32":
         with progress.step(f"{role}: quantisation to {conversion.precision}"):
             model = quantise(model, conversion.precision)
+    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes)
     configured = _context_length(config)
     graph = _Graph(
         io=graph_io(model, result.logits_rows),
         cache=cache_shape(model, result.cache_kind),
         context_length=min(configured, result.context_length or configured),
         vocabulary_size=vocabulary_size(model, config.vocab_size),
-        passes=result.applied,
+        passes=result.applied + finished,
         files=_save(model, folder),
     )
     # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
