@@ -122,6 +122,8 @@ def same_answers(client: Built, file: Path, *read_ahead: str) -> None:
 
 def answers_of_python(bundle: Path, folder: Path) -> Path:
     """Traces of a bundle that is made here, so that there are no vectors for it."""
+    # Answers that begin before and end behind a cache's first capacity, or at the end of the context.
+    long = ["the cat sat on a mat " * count for count in (20, 41)]
     with NudgedLM.load(bundle) as lm:
         traces = [
             {
@@ -130,7 +132,7 @@ def answers_of_python(bundle: Path, folder: Path) -> Path:
                 "options": {"max_new_tokens": 40, **options},
                 **lm.generate(prompt, max_new_tokens=40, **options).to_dict(),
             }
-            for prompt in ("the cat sat", "Why?", "so be it")
+            for prompt in ("the cat sat", "Why?", "so be it", *long)
             for options in ({"gamma": 0.0}, {"gamma": 0.3}, {"gamma": 1.0}, {"gamma": 0.1, "gate": "margin"})
         ]
     file = folder / "traces.json"
