@@ -7,8 +7,15 @@ from collections.abc import Callable
 import click
 
 from . import peers as environments
+from .context import context
 from .decode import decode
+from .footprint import footprint
+from .nudged import TOKENS, nudged, real_pair, scaled_pair
 from .prefill import prefill
+from .quality import TOKENS as QUALITY_TOKENS
+from .quality import quality
+from .rows import rows
+from .step import step
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,6 +59,65 @@ def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 def prefill_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Prompts of 64 to 1,024 tokens."""
     prefill(1 if quick else rounds, only)
+
+
+@main.command("nudged")
+@_measured
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(["real", "scaled"]), default=["real", "scaled"])
+@click.option("--torch/--no-torch", default=True, help="Let transformers take part in the first round.")
+def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool) -> None:
+    """Whole answers of the real and of the cost-scaled pair."""
+    for pair in pairs:
+        made = real_pair() if pair == "real" else scaled_pair()
+        nudged(made, 1 if quick else rounds, 16 if quick else TOKENS, torch)
+
+
+@main.command("context")
+@_measured
+@_only
+def context_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Steps behind 64 to 4,096 tokens."""
+    context(1 if quick else rounds, only)
+
+
+@main.command("rows")
+@_measured
+@_only
+def rows_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Passes over 1 to 16 tokens at once."""
+    rows(1 if quick else rounds, only)
+
+
+@main.command("footprint")
+@_measured
+@_only
+def footprint_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Memory, load time, installed size."""
+    footprint(1 if quick else rounds, only)
+
+
+@main.command("step")
+@_measured
+def step_command(rounds: int, quick: bool) -> None:
+    """What a step of nudged decoding is made of."""
+    step(1 if quick else rounds)
+
+
+@main.command("quality")
+@click.option("--quick", is_flag=True, help="A short text: to see that it works.")
+@_only
+def quality_command(quick: bool, only: tuple[str, ...]) -> None:
+    """Divergence from PyTorch, and the frontier of quality, speed and size."""
+    quality(only, 64 if quick else QUALITY_TOKENS)
+
+
+@main.command("all")
+@click.option("--quick", is_flag=True, help="As little as possible of each: to see that it works.")
+@click.pass_context
+def all_command(context: click.Context, quick: bool) -> None:
+    """Every benchmark, one after the other."""
+    for name in ("decode", "prefill", "context", "rows", "nudged", "footprint", "step", "quality"):
+        context.invoke(main.commands[name], quick=quick)
 
 
 if __name__ == "__main__":

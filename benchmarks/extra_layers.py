@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -56,17 +57,15 @@ def find_layers(graph: onnx.GraphProto, cache: CacheNames) -> list[Layer]:
     place = {name: number for number, node in enumerate(nodes) for name in node.output}
     edges: list[str] = []
     for layer in range(len(nodes)):
-        attention = next(
-            (i for i, node in enumerate(nodes) if cache["past_key"].format(layer=layer) in node.input), None
-        )
-        before = [name for name in streams if attention is not None and place.get(name, -1) < attention]
-        if not before:
+        past = cache["past_key"].format(layer=layer)
+        attention = next((i for i, node in enumerate(nodes) if past in node.input), None)
+        if attention is None:
             break
-        edges.append(before[-1])
+        edges.append([name for name in streams if place.get(name, -1) < attention][-1])
     if len(set(edges)) < 2 or len(set(edges)) < len(edges):
         raise ValueError("no layers with a residual stream between them were found in this graph")
     layers = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         within = streams[streams.index(start) : streams.index(end) + 1]
         layers.append(Layer(tuple(nodes[place.get(start, -1) + 1 : place[end] + 1]), tuple(within)))
     return layers
@@ -147,7 +146,7 @@ def _last_weights(layer: Layer, weights: Mapping[str, onnx.TensorProto]) -> set[
     """The float weights that each branch of a layer goes through last: zeros there make the branch zero."""
     makers = {name: node for node in layer.nodes for name in node.output}
     found: set[str] = set()
-    for before, after in zip(layer.stream, layer.stream[1:], strict=False):
+    for before, after in pairwise(layer.stream):
         branches = [name for name in makers[after].input if _without_casts(name, makers) != before]
         open_names = list(branches)
         while open_names:

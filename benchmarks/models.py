@@ -9,6 +9,9 @@ from pathlib import Path
 from .making import genai_model, optimum_dynamic, optimum_export
 from .places import BUNDLES, CHECKPOINTS, GGUF, there
 
+# genai keeps its quantised weights in blocks of 32 with 8-bit activations by itself; said here so that it stays so.
+_BLOCKS = {"block_size": "32", "accuracy_level": "4"}
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -34,6 +37,11 @@ def _ours(precision: str) -> Variant:
 
     blocks = {"fp32": "fp32", "int8": "int8 in blocks of 32", "int4": "layers int4, head int8, blocks of 32"}
     return Variant("ours", f"nudge-onnx {precision}", blocks[precision], model, files)
+
+
+def genai_int8(checkpoint: Path, role: str, title: str) -> Path:
+    """What genai's builder makes of a checkpoint in int8."""
+    return genai_model(checkpoint, role, title, "int8", _BLOCKS)
 
 
 def _genai(title: str, precision: str, weights: str, **options: str) -> Variant:
@@ -64,8 +72,6 @@ def _gguf(role: str) -> Path:
     return there(GGUF[role])
 
 
-# genai keeps its quantised weights in blocks of 32 with 8-bit activations by itself; said here so that it stays so.
-_BLOCKS = {"block_size": "32", "accuracy_level": "4"}
 VARIANTS = {
     variant.title: variant
     for variant in (

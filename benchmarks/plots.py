@@ -86,3 +86,34 @@ def curves(
         axis.minorticks_off()
     axis.grid(axis="y", color="#e4e4e4", lw=0.6)
     axis.legend(frameon=False, fontsize=8)
+
+
+def stacked(axis: Any, parts: Mapping[str, Mapping[str, float]], label: str, mark: float | None = None) -> None:
+    """Horizontal bars, each a sum of named parts; `mark` draws a line at a goal."""
+    order = list(reversed(parts))
+    left = dict.fromkeys(order, 0.0)
+    tones = ("#2f6db5", "#c69026", "#3f8f5b", "#8a6bb1", "#c8402f")
+    for name, tone in zip(next(iter(parts.values())), tones, strict=False):
+        values = [parts[title][name] for title in order]
+        axis.barh(order, values, left=[left[title] for title in order], color=tone, height=0.65, label=name)
+        left = {title: left[title] + value for title, value in zip(order, values, strict=True)}
+    for place, title in enumerate(order):
+        axis.text(left[title], place, f" {left[title]:.2g}", va="center", fontsize=8)
+    if mark is not None:
+        axis.axvline(mark, color="#666666", lw=0.8, ls=":")
+    axis.set_xlabel(label)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlim(0, max(mark or 0, *left.values()) * 1.12)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def cloud(axis: Any, across: Mapping[str, float], up: Mapping[str, float], label: str) -> None:
+    """A labelled point for each title that is in both; divergence from the reference upwards, on a log scale."""
+    for title in [title for title in up if title in across]:
+        axis.plot(across[title], up[title], "o", color=colour(title), ms=6)
+        axis.annotate(title, (across[title], up[title]), xytext=(5, 4), textcoords="offset points", fontsize=7.5)
+    axis.set_yscale("log")
+    axis.set_xlabel(label)
+    axis.set_ylabel("KL from PyTorch fp32, nats a token (smaller is better)")
+    axis.set_xlim(0, 1.25 * max(across[title] for title in up if title in across))
+    axis.grid(color="#ececec", lw=0.6)

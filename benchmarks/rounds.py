@@ -16,10 +16,12 @@ Samples = dict[str, list[float]]
 """One number a round, by title."""
 
 
-def alternate(titles: Sequence[str], rounds: int, what: str, measure: Callable[[str], float]) -> Samples:
-    """`measure` of each title in each round; one more round before them warms up and is not kept."""
+def alternate(
+    titles: Sequence[str], rounds: int, what: str, measure: Callable[[str], float], *, warm_up: bool = True
+) -> Samples:
+    """`measure` of each title in each round; a round before them, which is not kept, warms up."""
     samples: Samples = defaultdict(list)
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for title in turned(titles, number):
             value = measure(title)
             if number:
@@ -47,5 +49,6 @@ class Ratio:
 
 def ratio(samples: Samples, ours: str, theirs: str, goal: float | None = None) -> Ratio:
     """The ratio of a cost (seconds, bytes), theirs over ours, pair by pair."""
-    pairs = [their / our for our, their in zip(samples[ours], samples[theirs], strict=True)]
+    # Who is too slow for every round took part in the first ones.
+    pairs = [their / our for our, their in zip(samples[ours], samples[theirs], strict=False)]
     return Ratio(f"{ours} over {theirs}", statistics.median(pairs), min(pairs), max(pairs), goal)
