@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from .engines import open_all
+from .engines import Worker, open_all
 from .models import VARIANTS
 from .places import TITLES
 from .plots import curves, panels
@@ -38,12 +39,11 @@ def context(rounds: int, only: Sequence[str] = (), lengths: Sequence[int] = LENG
         by_length: dict[int, Samples] = {}
         with open_all([VARIANTS[title] for title in titles], role, max(lengths) + 2 * STEPS) as workers:
             for length in lengths:
-                ids = ids_of(role, length)
                 by_length[length] = alternate(
                     titles,
                     rounds,
                     f"steps behind {length} tokens, {role} model",
-                    lambda title, ids=ids: workers[title].ask("decode", ids=ids, count=STEPS)["seconds"] / STEPS,
+                    partial(_seconds_a_step, workers, ids_of(role, length)),
                     warm_up=length == min(lengths),
                 )
         lines[role] = {
@@ -70,3 +70,8 @@ def context(rounds: int, only: Sequence[str] = (), lengths: Sequence[int] = LENG
 
 def _growth(short: Samples, long: Samples) -> Samples:
     return {title: [b / a for a, b in zip(short[title], long[title], strict=True)] for title in short}
+
+
+def _seconds_a_step(workers: Mapping[str, Worker], ids: list[int], title: str) -> float:
+    seconds: float = workers[title].ask("decode", ids=ids, count=STEPS)["seconds"]
+    return seconds / STEPS

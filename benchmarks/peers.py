@@ -12,6 +12,7 @@ import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -90,9 +91,9 @@ def installed_bytes(name: str) -> int:
     return size
 
 
-def _stamp(folder: Path) -> dict[str, object]:
+def _stamp(folder: Path) -> dict[str, Any]:
     stamp = folder / _STAMP
-    return json.loads(stamp.read_text()) if stamp.is_file() else {}
+    return dict(json.loads(stamp.read_text())) if stamp.is_file() else {}
 
 
 def _make(name: str, peer: Peer, folder: Path) -> int:
@@ -112,7 +113,7 @@ def _make(name: str, peer: Peer, folder: Path) -> int:
 def _install(name: str, folder: Path, packages: Sequence[str], variables: Mapping[str, str]) -> None:
     if not packages:
         return
-    command = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
     log = PEERS / f"{name}.log"
     with log.open("w") as stream:
         result = subprocess.run(command, stdout=stream, stderr=stream, env={**os.environ, **variables}, check=False)

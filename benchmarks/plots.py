@@ -90,7 +90,7 @@ def curves(
 
 def stacked(axis: Any, parts: Mapping[str, Mapping[str, float]], label: str, mark: float | None = None) -> None:
     """Horizontal bars, each a sum of named parts; `mark` draws a line at a goal."""
-    order = list(reversed(parts))
+    order = list(parts)[::-1]
     left = dict.fromkeys(order, 0.0)
     tones = ("#2f6db5", "#c69026", "#3f8f5b", "#8a6bb1", "#c8402f")
     for name, tone in zip(next(iter(parts.values())), tones, strict=False):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from .engines import open_all
+from .engines import Worker, open_all
 from .models import VARIANTS
 from .places import TITLES
 from .report import Report
@@ -37,15 +38,15 @@ def prefill(rounds: int, only: Sequence[str] = (), lengths: Sequence[int] = LENG
     for role in ROLES:
         titles = chosen(only, DEFAULT)
         with open_all([VARIANTS[title] for title in titles], role, max(lengths) + 64) as workers:
-            by_length = {}
-            for length in lengths:
-                ids = ids_of(role, length)
-                by_length[length] = alternate(
+            by_length = {
+                length: alternate(
                     titles,
                     rounds,
                     f"prefill of {length} tokens, {role} model",
-                    lambda title, ids=ids: workers[title].ask("prefill", ids=ids)["seconds"],
+                    partial(_seconds, workers, ids_of(role, length)),
                 )
+                for length in lengths
+            }
         speed = {
             title: {n: n / statistics.median(samples[title]) for n, samples in by_length.items()} for title in titles
         }
@@ -63,3 +64,8 @@ def prefill(rounds: int, only: Sequence[str] = (), lengths: Sequence[int] = LENG
         report.data[role] = {"seconds": by_length, "tokens_per_second": speed}
     plot_speeds(report, longest, f"tokens per second, prompt of {max(lengths)}")
     report.save()
+
+
+def _seconds(workers: Mapping[str, Worker], ids: list[int], title: str) -> float:
+    seconds: float = workers[title].ask("prefill", ids=ids)["seconds"]
+    return seconds

@@ -83,9 +83,7 @@ class LlamaCpp:
         return np.ctypeslib.as_array(self._ll.llama_get_logits(self._context), shape=(count, self._vocabulary))
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-def _QUIET(level: int, text: bytes, user: object) -> None:  # noqa: N802
-    """Says nothing."""
+_QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, user: None)
 
 
 def import_engine() -> Callable[[Opening], Engine]:

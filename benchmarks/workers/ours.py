@@ -34,9 +34,8 @@ class Ours:
         self._decoder.rewind(0)
 
     def extend(self, ids: Sequence[int], every: bool = False) -> npt.NDArray[Any]:
-        if every:
-            return self._decoder.feed(ids, rows=len(ids))
-        return self._decoder.feed(ids)[-1]
+        logits: npt.NDArray[Any] = self._decoder.feed(ids, rows=len(ids) if every else 1)
+        return logits if every else logits[-1]
 
     def rewind(self, length: int) -> None:
         self._decoder.rewind(length)
