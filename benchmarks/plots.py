@@ -98,9 +98,10 @@ def stacked(axis: Any, parts: Mapping[str, Mapping[str, float]], label: str, mar
         axis.barh(order, values, left=[left[title] for title in order], color=tone, height=0.65, label=name)
         left = {title: left[title] + value for title, value in zip(order, values, strict=True)}
     for place, title in enumerate(order):
-        axis.text(left[title], place, f" {left[title]:.2g}", va="center", fontsize=8)
+        axis.text(left[title], place, f" {left[title]:.1f}", va="center", fontsize=8)
     if mark is not None:
-        axis.axvline(mark, color="#666666", lw=0.8, ls=":")
+        axis.axvline(mark, color=_GREY, lw=0.8, ls=":")
+        axis.text(mark, len(order) - 0.45, " goal", color=_GREY, fontsize=8, va="bottom")
     axis.set_xlabel(label)
     axis.tick_params(axis="y", length=0)
     axis.set_xlim(0, max(mark or 0, *left.values()) * 1.12)
