@@ -23,14 +23,15 @@ def main() -> None:
     """Measure nudge-onnx beside its peers; results go to benchmarks/results. `make bundles` comes first."""
 
 
-def _measured(function: Callable[..., None]) -> Callable[..., None]:
-    options = (
-        click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds that are kept."),
-        click.option("--quick", is_flag=True, help="One round: to see that it works."),
-    )
-    for option in options:
-        function = option(function)
-    return function
+def _measured(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options of a benchmark that takes rounds; the default is what two cores do in about five minutes."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        count = click.IntRange(1)
+        several = click.option("--rounds", type=count, default=rounds, show_default=True, help="Rounds that are kept.")
+        return several(click.option("--quick", is_flag=True, help="One round: to see that it works.")(function))
+
+    return add
 
 
 _only = click.option("--only", multiple=True, help="Take part of those whose title holds this; may be repeated.")
@@ -46,7 +47,7 @@ def peers_command(names: tuple[str, ...]) -> None:
 
 
 @main.command("decode")
-@_measured
+@_measured(5)
 @_only
 def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Single steps of each model alone."""
@@ -54,7 +55,7 @@ def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 
 
 @main.command("prefill")
-@_measured
+@_measured(3)
 @_only
 def prefill_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Prompts of 64 to 1,024 tokens."""
@@ -62,7 +63,7 @@ def prefill_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 
 
 @main.command("nudged")
-@_measured
+@_measured(5)
 @click.option("--pair", "pairs", multiple=True, type=click.Choice(["real", "scaled"]), default=["real", "scaled"])
 @click.option("--torch/--no-torch", default=True, help="Let transformers take part in the first round.")
 def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool) -> None:
@@ -73,7 +74,7 @@ def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool
 
 
 @main.command("context")
-@_measured
+@_measured(2)
 @_only
 def context_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Steps behind 64 to 4,096 tokens."""
@@ -81,7 +82,7 @@ def context_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 
 
 @main.command("rows")
-@_measured
+@_measured(2)
 @_only
 def rows_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Passes over 1 to 16 tokens at once."""
@@ -89,7 +90,7 @@ def rows_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 
 
 @main.command("footprint")
-@_measured
+@_measured(3)
 @_only
 def footprint_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Memory, load time, installed size."""
@@ -97,7 +98,7 @@ def footprint_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 
 
 @main.command("step")
-@_measured
+@_measured(1)
 def step_command(rounds: int, quick: bool) -> None:
     """What a step of nudged decoding is made of."""
     step(1 if quick else rounds)

@@ -74,6 +74,11 @@ def title_of(name: str) -> str:
     return _ENVIRONMENTS[name].title
 
 
+def packages() -> dict[str, list[str]]:
+    """What is installed for each peer, at which versions; our own is this source tree."""
+    return {name: [*peer.first, *peer.packages] for name, peer in _ENVIRONMENTS.items() if name != "ours"}
+
+
 def python_of(name: str) -> Path:
     """The interpreter of a peer's environment, which is made if it is not there or was made of other packages."""
     peer, folder = _ENVIRONMENTS[name], PEERS / name

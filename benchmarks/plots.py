@@ -47,13 +47,21 @@ def panels(name: str, titles: Sequence[str], size: tuple[float, float] = (5.2, 4
         plt.close(figure)
 
 
-def bars(axis: Any, values: Mapping[str, float], label: str, notes: Mapping[str, str] | None = None) -> None:
-    """Horizontal bars, the largest on top, each with its value and a note behind it."""
+def bars(
+    axis: Any,
+    values: Mapping[str, float],
+    label: str,
+    notes: Mapping[str, str] | None = None,
+    mark: float | None = None,
+) -> None:
+    """Horizontal bars, the largest on top, each with its value and a note behind it; `mark` draws a line."""
     order = sorted(values, key=lambda title: values[title])
     axis.barh(order, [values[title] for title in order], color=[colour(title) for title in order], height=0.7)
     for place, title in enumerate(order):
         note = (notes or {}).get(title, "")
         axis.text(values[title], place, f" {values[title]:.3g}{'  ' if note else ''}{note}", va="center", fontsize=8)
+    if mark is not None:
+        axis.axvline(mark, color=_GREY, lw=0.8, ls=":", zorder=0)
     axis.set_xlabel(label)
     axis.set_xlim(0, max(values.values()) * (1.45 if notes else 1.2))
     axis.tick_params(axis="y", length=0)

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from . import peers
 from .places import RESULTS, ROOT
 from .rounds import Ratio
 
@@ -76,6 +77,7 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "peers": peers.packages(),
         "load_before": _load(),
     }
 

@@ -23,12 +23,15 @@ class Opening:
 class Engine(Protocol):
     """One model and the cache of one text, greedy throughout.
 
-    `prefill` and `decode` are the engine's own fastest way to do it; `extend` and `rewind` are for callers with a loop
-    of their own.
+    `prefill`, `choose` and `decode` are the engine's own fastest way to do it; `extend` and `rewind` are for callers
+    with a loop of their own.
     """
 
     def prefill(self, ids: Sequence[int]) -> int:
         """Empty the cache, read `ids`, and choose the token after them."""
+
+    def choose(self, ids: Sequence[int]) -> int:
+        """Append `ids` in one pass, and choose the token after them."""
 
     def decode(self, token: int, count: int) -> list[int]:
         """Choose `count` more tokens after `token`, which was chosen last, in `count` single steps."""

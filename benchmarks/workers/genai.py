@@ -30,6 +30,9 @@ class Genai:
 
     def prefill(self, ids: Sequence[int]) -> int:
         self.clear()
+        return self.choose(ids)
+
+    def choose(self, ids: Sequence[int]) -> int:
         self._generator.append_tokens(np.array(ids, np.int32))
         self._generator.generate_next_token()
         return int(self._generator.get_next_tokens()[0])

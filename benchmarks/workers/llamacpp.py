@@ -39,12 +39,15 @@ class LlamaCpp:
 
     def prefill(self, ids: Sequence[int]) -> int:
         self.clear()
+        return self.choose(ids)
+
+    def choose(self, ids: Sequence[int]) -> int:
         return int(self.extend(ids).argmax())
 
     def decode(self, token: int, count: int) -> list[int]:
         tokens = [token]
         for _ in range(count):
-            tokens.append(int(self.extend(tokens[-1:]).argmax()))
+            tokens.append(self.choose(tokens[-1:]))
         return tokens[1:]
 
     def clear(self) -> None:

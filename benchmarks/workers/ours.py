@@ -24,10 +24,13 @@ class Ours:
     def prefill(self, ids: Sequence[int]) -> int:
         return int(self._decoder.prefill(ids)[-1].argmax())
 
+    def choose(self, ids: Sequence[int]) -> int:
+        return int(self._decoder.feed(ids)[-1].argmax())
+
     def decode(self, token: int, count: int) -> list[int]:
         tokens = [token]
         for _ in range(count):
-            tokens.append(int(self._decoder.feed(tokens[-1:])[-1].argmax()))
+            tokens.append(self.choose(tokens[-1:]))
         return tokens[1:]
 
     def clear(self) -> None:

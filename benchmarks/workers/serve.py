@@ -79,9 +79,16 @@ class _Server:
         self.engine.prefill(ids)
         return {"seconds": time.perf_counter() - begun}
 
-    def decode(self, ids: list[int], count: int) -> dict[str, Any]:
-        """Seconds of `count` single steps behind `ids`."""
-        token = self.engine.prefill(ids)
+    def decode(self, ids: list[int], count: int, chunk: int | None = None) -> dict[str, Any]:
+        """Seconds of `count` single steps behind `ids`, which are read at once or in chunks."""
+        if chunk is None:
+            token = self.engine.prefill(ids)
+        else:
+            self.engine.clear()
+            parts = [ids[start : start + chunk] for start in range(0, len(ids), chunk)]
+            for part in parts[:-1]:
+                self.engine.extend(part)
+            token = self.engine.choose(parts[-1])
         begun = time.perf_counter()
         tokens = self.engine.decode(token, count)
         seconds = time.perf_counter() - begun
