@@ -7,14 +7,16 @@ from collections.abc import Callable
 import click
 
 from . import peers as environments
+from .context import LENGTHS as CONTEXT_LENGTHS
 from .context import context
-from .decode import decode
+from .decode import STEPS, decode
 from .footprint import footprint
 from .nudged import TOKENS, nudged, real_pair, scaled_pair
+from .prefill import LENGTHS as PREFILL_LENGTHS
 from .prefill import prefill
 from .quality import TOKENS as QUALITY_TOKENS
 from .quality import quality
-from .rows import rows
+from .rows import REPEATS, rows
 from .step import step
 
 
@@ -51,7 +53,7 @@ def peers_command(names: tuple[str, ...]) -> None:
 @_only
 def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Single steps of each model alone."""
-    decode(1 if quick else rounds, only)
+    decode(1 if quick else rounds, only, 8 if quick else STEPS)
 
 
 @main.command("prefill")
@@ -59,7 +61,7 @@ def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 @_only
 def prefill_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Prompts of 64 to 1,024 tokens."""
-    prefill(1 if quick else rounds, only)
+    prefill(1 if quick else rounds, only, (64, 128) if quick else PREFILL_LENGTHS)
 
 
 @main.command("nudged")
@@ -78,7 +80,7 @@ def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool
 @_only
 def context_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Steps behind 64 to 4,096 tokens."""
-    context(1 if quick else rounds, only)
+    context(1 if quick else rounds, only, (64, 512) if quick else CONTEXT_LENGTHS)
 
 
 @main.command("rows")
@@ -86,7 +88,7 @@ def context_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 @_only
 def rows_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Passes over 1 to 16 tokens at once."""
-    rows(1 if quick else rounds, only)
+    rows(1 if quick else rounds, only, 1 if quick else REPEATS)
 
 
 @main.command("footprint")

@@ -117,12 +117,41 @@ def stacked(axis: Any, parts: Mapping[str, Mapping[str, float]], label: str, mar
 
 
 def cloud(axis: Any, across: Mapping[str, float], up: Mapping[str, float], label: str) -> None:
-    """A labelled point for each title that is in both; divergence from the reference upwards, on a log scale."""
-    for title in [title for title in up if title in across]:
-        axis.plot(across[title], up[title], "o", color=colour(title), ms=6)
-        axis.annotate(title, (across[title], up[title]), xytext=(5, 4), textcoords="offset points", fontsize=7.5)
+    """A labelled point for each title that is in both; divergence from the reference upwards, on a log scale.
+
+    What diverges by less than `_EXACT` is drawn there.
+    """
+    titles = [title for title in up if title in across]
     axis.set_yscale("log")
+    axis.set_xlim(0, 1.25 * max(across[title] for title in titles))
+    axis.set_ylim(_EXACT / 2, 2 * max(up[title] for title in titles))
     axis.set_xlabel(label)
     axis.set_ylabel("KL from PyTorch fp32, nats a token (smaller is better)")
-    axis.set_xlim(0, 1.25 * max(across[title] for title in up if title in across))
     axis.grid(color="#ececec", lw=0.6)
+    axis.figure.canvas.draw()
+    axis.set_yticks(axis.get_yticks(), [f"{tick:g}" if tick > _EXACT else f"< {tick:g}" for tick in axis.get_yticks()])
+    axis.set_ylim(_EXACT / 2, 2 * max(up[title] for title in titles))
+    points = {title: (across[title], max(up[title], _EXACT)) for title in titles}
+    for title, point in points.items():
+        axis.plot(*point, "o", color=colour(title), ms=6)
+    _label(axis, points)
+
+
+_EXACT = 1e-4
+_PLACES = ((6, -3, "left"), (-6, -3, "right"), (0, 7, "center"), (0, -13, "center"), (6, 8, "left"), (6, -14, "left"))
+
+
+def _label(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each title beside its point, where it covers nothing that is there already."""
+    marks = [axis.transData.transform(point) for point in points.values()]
+    taken: list[Any] = []
+    for title, point in points.items():
+        for across, up, side in _PLACES:
+            text = axis.annotate(title, point, (across, up), textcoords="offset points", ha=side, fontsize=7.5)
+            box = text.get_window_extent()
+            free = not any(box.overlaps(other) for other in taken) and not any(box.contains(*mark) for mark in marks)
+            if free and axis.bbox.contains(box.x0, box.y0) and axis.bbox.contains(box.x1, box.y1):
+                break
+            if (across, up, side) != _PLACES[-1]:
+                text.remove()
+        taken.append(box)

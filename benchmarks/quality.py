@@ -24,8 +24,8 @@ from .texts import whole_text
 TOKENS = 640
 REFERENCE = "transformers fp32"
 DEFAULT = [title for title in VARIANTS if title != REFERENCE and "pruned" not in title]
-ABOUT = f"""
-Against PyTorch in fp32 of the same weights (the two GGUFs, dequantised), on the first {TOKENS} tokens of
+ABOUT = """
+Against PyTorch in fp32 of the same weights (the two GGUFs, dequantised), on the first {count} tokens of
 benchmarks/text.txt, read in one pass by each engine: Kullback-Leibler divergence in nats a token, the share of
 positions with the same first choice, and the perplexity of the text. MB are those of the model's files without a
 tokenizer; a GGUF has its tokenizer inside. llama.cpp runs the GGUF's own numbers, so its divergence is that of its
@@ -36,7 +36,7 @@ _ROWS = 32
 
 def quality(only: Sequence[str] = (), tokens: int = TOKENS) -> None:
     """Measure divergences and write the results."""
-    report = Report("quality", "Quality", ABOUT)
+    report = Report("quality", "Quality", ABOUT.format(count=tokens))
     MADE.mkdir(parents=True, exist_ok=True)
     for role in ROLES:
         ids = whole_text(role)[:tokens]
@@ -112,7 +112,7 @@ def _frontier(report: Report) -> None:
         shown = {title: one for title, one in points.items() if title != REFERENCE}
         titles = [f"{TITLES[role]}: quality and size", *([f"{TITLES[role]}: quality and speed"] if speeds else [])]
         with panels(f"frontier-{role}", titles, (5.6, 4.2)) as (axes, path):
-            divergence = {title: max(one["kl"], 1e-7) for title, one in shown.items()}
+            divergence = {title: one["kl"] for title, one in shown.items()}
             cloud(axes[0], {title: one["mb"] for title, one in shown.items()}, divergence, "MB (smaller is better)")
             if speeds:
                 label = "tokens per second (larger is better)"

@@ -62,8 +62,10 @@ class Report:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; columns after the first are set to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    """A Markdown table; columns of numbers are set to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    sides = ["---:" if any(row[i][:1].isdigit() for row in cells) else "---" for i in range(len(head))]
+    lines = [head, ["---", *sides[1:]], *cells]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
