@@ -21,9 +21,13 @@ class Genai:
         import onnxruntime_genai as og
 
         self._og = og
-        self._model = og.Model(opening.model)
-        config = json.loads((Path(opening.model) / "genai_config.json").read_text())
-        window = config["model"]["decoder"].get("sliding_window", {}).get("window_size", 0)
+        config = og.Config(opening.model)
+        # By itself it takes one thread.
+        threads = {"session_options": {"intra_op_num_threads": opening.threads}}
+        config.overlay(json.dumps({"model": {"decoder": threads}}))
+        self._model = og.Model(config)
+        settings = json.loads((Path(opening.model) / "genai_config.json").read_text())
+        window = settings["model"]["decoder"].get("sliding_window", {}).get("window_size", 0)
         # A windowed cache refuses a shorter maximum than its window.
         self._longest = max(opening.context, window)
         self._generator: Any = None
