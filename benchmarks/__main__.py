@@ -92,7 +92,7 @@ def rows_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
 
 
 @main.command("footprint")
-@_measured(3)
+@_measured(2)
 @_only
 def footprint_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
     """Memory, load time, installed size."""

@@ -46,7 +46,7 @@ def footprint(rounds: int, only: Sequence[str] = ()) -> None:
         peaks[role] = _models(report, role, chosen(only, DEFAULT), rounds)
     with panels(report.name, [TITLES[role] for role in peaks], (5.6, 4.2)) as (axes, path):
         for axis, values in zip(axes, peaks.values(), strict=True):
-            bars(axis, values, "peak memory, MiB")
+            bars(axis, values, "peak memory, MiB", smallest_first=True)
     report.picture(path, "The most memory that each engine took")
     report.save()
 

@@ -53,13 +53,16 @@ def bars(
     label: str,
     notes: Mapping[str, str] | None = None,
     mark: float | None = None,
+    *,
+    smallest_first: bool = False,
 ) -> None:
-    """Horizontal bars, the largest on top, each with its value and a note behind it; `mark` draws a line."""
-    order = sorted(values, key=lambda title: values[title])
+    """Horizontal bars, the best on top, each with its value and a note behind it; `mark` draws a line."""
+    order = sorted(values, key=lambda title: values[title], reverse=smallest_first)
     axis.barh(order, [values[title] for title in order], color=[colour(title) for title in order], height=0.7)
     for place, title in enumerate(order):
         note = (notes or {}).get(title, "")
-        axis.text(values[title], place, f" {values[title]:.3g}{'  ' if note else ''}{note}", va="center", fontsize=8)
+        value = f"{values[title]:.0f}" if values[title] >= 100 else f"{values[title]:.3g}"
+        axis.text(values[title], place, f" {value}{'  ' if note else ''}{note}", va="center", fontsize=8)
     if mark is not None:
         axis.axvline(mark, color=_GREY, lw=0.8, ls=":", zorder=0)
     axis.set_xlabel(label)

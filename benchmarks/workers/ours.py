@@ -45,8 +45,10 @@ class Ours:
 
 
 def import_engine() -> Callable[[Opening], Engine]:
-    """Import the package."""
-    import nudge_onnx  # noqa: F401
+    """Import what a decoder needs."""
+    import onnxruntime  # noqa: F401
+
+    import nudge_onnx.runtime.decoder  # noqa: F401
 
     return Ours
 
