@@ -46,7 +46,7 @@ class Decoder:
         """Tokens fed since the decoder was made."""
         self.passes = 0
         """Forward passes since the decoder was made."""
-        self.least_rows = 1 if record.steady_rows and graph.device == "cpu" else _LEAST_ROWS
+        self.least_rows = 1 if record.steady_rows and graph.provider == "cpu" else _LEAST_ROWS
         """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
         self.costs = Costs(self.least_rows)
         """What passes cost, by their number of rows."""

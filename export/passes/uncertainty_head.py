@@ -21,7 +21,7 @@ __all__ = ["LOG_SUM_EXP", "TOP1_ID", "TOP1_PROBABILITY", "uncertainty_head"]
 TOP1_ID = "top1_id"
 """Output int64 [batch, rows]: the first of the largest logits."""
 TOP1_PROBABILITY = "top1_probability"
-"""Output float32 [batch, rows]: its softmax at temperature 1; NaN where a logit is NaN or infinite."""
+"""Output float32 [batch, rows]: its softmax at temperature 1; outside 0 to 1, or NaN, for broken logits."""
 LOG_SUM_EXP = "log_sum_exp"
 """Output float32 [batch, rows]: logit minus this is a log-probability."""
 
