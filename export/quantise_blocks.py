@@ -54,19 +54,24 @@ class _Piece:
         return steps * self.scales[..., None]
 
 
-def quantise_rows(matrix: npt.NDArray[Any], bits: int, *, symmetric: bool = True) -> Blocks:
+def quantise_rows(
+    matrix: npt.NDArray[Any], bits: int, *, symmetric: bool = True, importance: Floats | None = None
+) -> Blocks:
     """Quantise [N, K] along K, block by block in the way that has the least squared error of those tried.
 
-    A last block that is not full is filled with zeros. Raises `ValueError` for other than four or eight bits.
+    `importance` [K] weighs the errors of the columns. A last block that is not full is filled with zeros. Raises
+    `ValueError` for other than four or eight bits.
     """
     if bits not in (4, 8):
         raise ValueError(f"{bits} bits are not supported, only 4 and 8")
+    weighing = np.ones(matrix.shape[1], np.float32) if importance is None else importance
+    [[weights]] = parts(weighing[None])
+    trial = _symmetric if symmetric else _asymmetric
     if symmetric:
-        steps = _STEPS_TO_PEAK if bits == 8 else [8 / shrink for shrink in _SHRINKAGES]
-        piece = _join(_least_error(part, (_symmetric(part, bits, n) for n in steps)) for part in parts(matrix))
+        tried = _STEPS_TO_PEAK if bits == 8 else tuple(8 / shrink for shrink in _SHRINKAGES)
     else:
-        shrinkages = _SHRINKAGES[:1] if bits == 8 else _SHRINKAGES
-        piece = _join(_least_error(part, (_asymmetric(part, bits, n) for n in shrinkages)) for part in parts(matrix))
+        tried = _SHRINKAGES[:1] if bits == 8 else _SHRINKAGES
+    piece = _join(_least_error(part, weights, (trial(part, bits, n) for n in tried)) for part in parts(matrix))
     zeros = None if symmetric else pack(piece.zeros, bits)
     return Blocks(bits, pack(piece.codes, bits), piece.scales, zeros)
 
@@ -111,10 +116,10 @@ def _join(pieces: Iterable[_Piece]) -> _Piece:
     )
 
 
-def _least_error(blocks: Floats, trials: Iterable[_Piece]) -> _Piece:
+def _least_error(blocks: Floats, weights: Floats, trials: Iterable[_Piece]) -> _Piece:
     best, least = None, np.zeros(0, np.float32)
     for trial in trials:
-        error: Floats = np.square(trial.restored() - blocks).sum(-1)
+        error: Floats = (np.square(trial.restored() - blocks) * weights).sum(-1)
         if best is None:
             best, least = trial, error
             continue
