@@ -65,7 +65,7 @@ def export_model(
     role, trust = conversion.role, conversion.trust_remote_code
     with progress.step(f"{role}: export"):
         source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
-    graph = _write_graph(source, config, conversion, bundle / role, progress)
+    graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, work=work, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
     with progress.step(f"{role}: verification"):
         reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
@@ -114,7 +114,9 @@ def _context_length(config: Any) -> int:
     return 2048
 
 
-def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path, progress: Progress) -> _Graph:
+def _write_graph(
+    source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, work: Path, progress: Progress
+) -> _Graph:
     import onnx
 
     from .passes import apply, finish
@@ -131,11 +133,13 @@ def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path
             portable=conversion.portable,
         )
     model = result.model
+    configured = _context_length(config)
+    inputs = _calibrate(model, tokenizer, conversion, configured, work, progress)
     if conversion.precision != "fp32":
         with progress.step(f"{role}: quantisation to {conversion.precision}"):
-            model = quantise(model, conversion.precision)
+            model = quantise(model, conversion.precision, inputs=inputs)
+    del inputs
     finished = finish(model, config.to_dict(), skip=conversion.skipped_passes)
-    configured = _context_length(config)
     graph = _Graph(
         io=graph_io(model, result.logits_rows),
         cache=cache_shape(model, result.cache_kind),
@@ -148,6 +152,22 @@ def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path
     del model, result
     gc.collect()
     return graph
+
+
+def _calibrate(
+    model: Any, tokenizer: Any, conversion: Conversion, context_length: int, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """What the matrices that are rounded to four bits are multiplied with on a short text."""
+    from .calibrate import WINDOW, calibration_text, observe
+    from .quantise import to_calibrate
+
+    names = to_calibrate(model) if conversion.precision == "int4" else []
+    if not names:
+        return {}
+    with progress.step(f"{conversion.role}: calibration"):
+        ids = tokenizer.encode(calibration_text(), verbose=False)
+        folder = work / f"calibration-{conversion.role}"
+        return observe(model, names, ids, folder, window=min(WINDOW, context_length))
 
 
 def _save(model: Any, folder: Path) -> tuple[str, ...]:
