@@ -1,7 +1,7 @@
 """`steady-rows`: what a row computes does not depend on how many rows its pass has, not even one.
 
 MatMulNBits gives a row the same bits in a pass of any size. The products of floats that are left, those inside
-attention above all, do not: ONNX Runtime multiplies a single row with another kernel than several, which sums in
+attention, do not: ONNX Runtime multiplies a single row with another kernel than several, which sums in
 another order. Here they never see a single row: a pass of one token hands them its row twice and drops the second
 result. So a decoder may step by one row and check several at once, and both agree to the last bit.
 """
@@ -24,13 +24,12 @@ _ROW_BY_ROW = ("SimplifiedLayerNormalization", "Split", "Reshape")
 
 
 def steady_rows(graph: Graph, config: Mapping[str, Any]) -> bool:
-    """Pair single rows in front of attention and of the products of floats; the cache then holds one position more.
+    """Pair single rows in front of attention; the cache then holds one position more.
 
     Runs behind quantisation: in a graph of floats every product would need it, and feeding two rows is cheaper.
     """
     attentions = list(graph.of_type("GroupQueryAttention"))
-    products = list(graph.of_type("MatMul", "Gemm"))
-    if not attentions or not all(_of_block_sums(graph, product) for product in products):
+    if not attentions or any(graph.of_type("MatMul", "Gemm")):
         return False
     rows = _Rows(graph)
     for name in _LENGTHS:
@@ -40,8 +39,6 @@ def steady_rows(graph: Graph, config: Mapping[str, Any]) -> bool:
     for attention in attentions:
         sources = {_projection(graph, value) for value in attention.input[:3] if value}
         rows.pair(sources, attention.output[0])
-    for product in products:
-        rows.pair({product.input[0]}, product.output[0], [product])
     return True
 
 
@@ -61,20 +58,17 @@ class _Rows:
         self.extra = graph.add("Cast", [added], "rows.extra", to=onnx.TensorProto.INT32)
         """How many rows are added: one or none, int32."""
 
-    def pair(self, sources: set[str], result: str, readers: list[Node] | None = None) -> None:
-        """Double the `sources` for all (or some) of their readers, and undo it behind `result`."""
-        graph = self._graph
+    def pair(self, sources: set[str], result: str) -> None:
+        """Double the `sources` for whoever reads them, and undo it behind `result`."""
         for source in sources:
-            name = f"{source}.paired"
-            users = readers or graph.users(source)
-            if graph.maker(name) is None:
-                graph.add("Gather", [source, self._doubled], name, axis=1)
-            for user in users:
-                graph.rewire(user, source, name)
-        users = graph.users(result)
-        taken = graph.add("Gather", [result, self._single], f"{result}.taken", axis=1)
+            self._read_through(source, f"{source}.paired", self._doubled)
+        self._read_through(result, f"{result}.taken", self._single)
+
+    def _read_through(self, value: str, name: str, rows: str) -> None:
+        users = self._graph.users(value)
+        picked = self._graph.add("Gather", [value, rows], name, axis=1)
         for user in users:
-            graph.rewire(user, result, taken)
+            self._graph.rewire(user, value, picked)
 
 
 def _projection(graph: Graph, value: str) -> str:
@@ -89,8 +83,3 @@ def _keeps_rows(graph: Graph, node: Node) -> bool:
         return True
     shape = graph.constant(node.input[1])
     return shape is not None and list(shape[:2]) == [0, 0]
-
-
-def _of_block_sums(graph: Graph, product: Node) -> bool:
-    """Whether it is the product that adds the offsets of four-bit blocks."""
-    return product.op_type == "MatMul" and graph.made_by(product.input[0], "ReduceSum") is not None
