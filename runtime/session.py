@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 from nudge_onnx.errors import BundleError
 
-from .providers import ProviderSpec, check_loaded, onnxruntime, resolve_providers
+from .providers import Provider, ProviderSpec, check_loaded, not_loaded, onnxruntime, resolve_providers, short_name
 
 __all__ = ["Graph", "open_graph"]
 
@@ -21,6 +22,9 @@ class Graph:
     session: Any
     record: ModelRecord
     provider: str
+    """Short name, for example `cuda`."""
+    device_id: int = 0
+    """Which of several devices of its kind the provider runs on."""
 
     @property
     def device(self) -> str:
@@ -33,30 +37,51 @@ def open_graph(bundle: Bundle, role: str, providers: Sequence[ProviderSpec], thr
 
     Raises `ProviderError` if no wanted provider loads and `BundleError` if ONNX Runtime refuses the graph.
     """
-    ort = onnxruntime()
     record = bundle.manifest.models[role]
     wanted = resolve_providers(providers)
-    options = ort.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
-    path = bundle.path(record.graph)
-    try:
-        session = ort.InferenceSession(
-            str(path), options, providers=[name for name, _ in wanted], provider_options=[opts for _, opts in wanted]
-        )
-    except Exception as error:  # onnxruntime raises a family of types of its own
-        reason = str(error).splitlines()[0]
-        raise BundleError(
-            f"ONNX Runtime cannot open {record.graph} ({reason}); check it with nudge-onnx inspect --check"
-        ) from None
-    provider = check_loaded(session, wanted)
+    session = _open(bundle.path(record.graph), record.graph, wanted, _options(wanted, threads))
+    name = check_loaded(session, wanted)
     missing = _expected_inputs(record) - {i.name for i in session.get_inputs()}
     if missing:
         raise BundleError(
             f"{record.graph} lacks the input {sorted(missing)[0]} that its manifest names; export it again"
         )
-    return Graph(session, record, provider)
+    return Graph(session, record, short_name(name), int(dict(wanted)[name].get("device_id", 0)))
+
+
+def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
+    options = onnxruntime().SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
+    if all(name != "CPUExecutionProvider" for name, _ in wanted):
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> Any:
+    try:
+        # Left to itself, a session prints to stdout that a provider failed, and comes up on the CPU.
+        return onnxruntime().InferenceSession(
+            str(path),
+            options,
+            providers=[full for full, _ in wanted],
+            provider_options=[opts for _, opts in wanted],
+            enable_fallback=0,
+        )
+    except Exception as error:  # onnxruntime raises a family of types of its own
+        reason = str(error).splitlines()[0]
+        if _is_about_provider(reason):
+            if len(wanted) > 1:
+                return _open(path, name, wanted[1:], options)
+            raise not_loaded(wanted[0][0], reason) from None
+        raise BundleError(
+            f"ONNX Runtime cannot open {name} ({reason}); check it with nudge-onnx inspect --check"
+        ) from None
+
+
+def _is_about_provider(reason: str) -> bool:
+    return "ExecutionProvider" in reason or "TensorRT" in reason or "CUDA" in reason
 
 
 def _expected_inputs(record: ModelRecord) -> set[str]:
