@@ -15,14 +15,15 @@ from .baselines import alone, ensemble, mixed, proxy_tuning
 from .decoder import Decoder
 from .draft import token_cuts, word_cuts
 from .gates import Gate, resolve_gate
+from .loading import open_models
 from .loop import NudgingLoop, Pieces
+from .memory import peak_memory
 from .pool import CachePool, Readers
 from .prompt import Message, PromptIds, as_messages, render
 from .providers import ProviderSpec
 from .reader import Chooser, Reader
 from .results import Answer, FinishReason, Piece, Timings
 from .sampling import Sampling
-from .session import open_graph
 from .speculation import Speculation, SpeculationMode
 from .stops import cut_at_stops
 from .text import Transcript
@@ -128,13 +129,16 @@ class NudgedLM:
         """
         start = time.perf_counter()
         bundle = Bundle.open(folder)
-        roles = bundle.manifest.models
-        graphs = {role: open_graph(bundle, role, providers, threads) for role in roles}
-        tokenizers = {role: Tokenizer(bundle.path(model.tokenizer)) for role, model in roles.items()}
+        graphs, tokenizers = open_models(bundle, providers, threads)
         pool = CachePool(lambda: {role: Reader(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20)
         lm = cls(bundle, graphs, tokenizers, pool)
         lm.load_seconds = time.perf_counter() - start
         return lm
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes of physical memory that this process held so far; `None` where the system does not say."""
+        return peak_memory()
 
     @property
     def providers(self) -> dict[str, str]:
@@ -262,6 +266,7 @@ class NudgedLM:
                 start = time.perf_counter()
         finally:
             count()
+            timings.peak_memory = peak_memory()
             self._pool.release(readers)
 
     def _prompt(self, role: str, messages: Sequence[Message], system: str) -> PromptIds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def test_run_streams_the_answer_to_stdout_and_figures_to_stderr(tiny_word_pair: 
     assert result.exit_code == 0
     assert result.stdout == expected.text + "\n"
     assert f"finish: {expected.finish_reason}" in result.stderr
-    assert "tokens/s" in result.stderr
+    assert re.search(r"[0-9.]+ tokens/s, load [0-9.]+ s, .* peak memory [0-9,]+ MiB, ", result.stderr)
 
 
 def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
@@ -38,6 +39,8 @@ def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
     assert answer["text"] == "".join(piece["text"] for piece in answer["pieces"])
     assert {piece["source"] for piece in answer["pieces"]} <= {"base", "nudge"}
     assert answer["timings"]["fed"]["base"] > 0
+    assert answer["timings"]["load"] > 0
+    assert answer["timings"]["peak_memory"] > 40 << 20
 
 
 def test_colour_marks_the_nudging_words_only_where_it_is_wanted(tiny_word_pair: Pair) -> None:

@@ -48,9 +48,10 @@ def command(folder: Path, prompt: str, as_json: bool, stats: bool, **options: An
 
 def _summary(answer: Answer) -> str:
     tokens, timings = answer.tokens, answer.timings
+    memory = f"peak memory {timings.peak_memory / 2**20:,.0f} MiB, " if timings.peak_memory else ""
     return (
         f"{sum(tokens.values())} tokens ({tokens['base']} base, {tokens['nudge']} nudging, "
         f"ratio {answer.nudging_ratio:.0%}), {answer.tokens_per_second:.1f} tokens/s, "
         f"load {timings.load:.2f} s, prefill {timings.prefill:.2f} s, decode {timings.decode:.2f} s, "
-        f"finish: {answer.finish_reason}"
+        f"{memory}finish: {answer.finish_reason}"
     )
