@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["peak_memory", "return_freed_memory"]
@@ -16,12 +17,10 @@ def peak_memory() -> int | None:
     """
     if sys.platform.startswith("linux"):
         # getrusage would begin with the peak of the process that this one was forked from.
-        try:
+        with suppress(OSError):  # no /proc here
             for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) << 10
-        except OSError:  # no /proc here
-            pass
     try:
         import resource
     except ImportError:  # Windows
@@ -33,7 +32,5 @@ def peak_memory() -> int | None:
 def return_freed_memory() -> None:
     """Give memory that was freed back to the system, where the C library keeps it for later (glibc)."""
     if sys.platform.startswith("linux"):
-        try:
+        with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
-        except (OSError, AttributeError):  # another C library
-            pass
