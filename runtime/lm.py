@@ -118,18 +118,20 @@ class NudgedLM:
         providers: Sequence[ProviderSpec] = ("cpu",),
         threads: int | None = None,
         cache_mib: int = 512,
+        cache_dir: str | Path | None = None,
     ) -> NudgedLM:
         """Open a bundle.
 
         `providers` are execution providers in order of preference, by short name (`cpu`, `cuda`, `tensorrt`) or full
         name, alone or as `(name, options)`. `threads` per model, by default the cores. `cache_mib` bounds the KV
-        caches that are kept for conversations to come back to.
+        caches that are kept for conversations to come back to. `cache_dir` is a folder for what a provider prepares
+        of the graphs (see docs/providers.md): later loads find it there, and processes on one machine share it.
 
         Raises `BundleError`, `ProviderError`, `RuntimeMissingError`.
         """
         start = time.perf_counter()
         bundle = Bundle.open(folder)
-        graphs, tokenizers = open_models(bundle, providers, threads)
+        graphs, tokenizers = open_models(bundle, providers, threads, None if cache_dir is None else Path(cache_dir))
         pool = CachePool(lambda: {role: Reader(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20)
         lm = cls(bundle, graphs, tokenizers, pool)
         lm.load_seconds = time.perf_counter() - start

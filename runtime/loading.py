@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 
@@ -20,7 +21,7 @@ _HEAD_START = 0.05
 
 
 def open_models(
-    bundle: Bundle, providers: Sequence[ProviderSpec], threads: int | None
+    bundle: Bundle, providers: Sequence[ProviderSpec], threads: int | None, cache_dir: Path | None
 ) -> tuple[dict[str, Graph], dict[str, Tokenizer]]:
     """The session and the tokenizer of every model, by role.
 
@@ -41,7 +42,7 @@ def open_models(
     by_weight = sorted(models, key=lambda role: weight(models[role]))
     by_text = sorted(models, key=lambda role: size(models[role].tokenizer), reverse=True)
     with ThreadPoolExecutor(max_workers=1) as beside:
-        sessions = {role: beside.submit(open_graph, bundle, role, providers, threads) for role in by_weight}
+        sessions = {role: beside.submit(open_graph, bundle, role, providers, threads, cache_dir) for role in by_weight}
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)
         tokenizers = {}
         for role in by_text:

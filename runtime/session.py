@@ -10,6 +10,8 @@ from typing import Any
 from nudge_onnx.bundle import Bundle, ModelRecord
 from nudge_onnx.errors import BundleError
 
+from .graph_cache import Entry
+from .machine import processor
 from .providers import Provider, ProviderSpec, check_loaded, not_loaded, onnxruntime, resolve_providers, short_name
 
 __all__ = ["Graph", "open_graph"]
@@ -32,14 +34,26 @@ class Graph:
         return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
 
 
-def open_graph(bundle: Bundle, role: str, providers: Sequence[ProviderSpec], threads: int | None = None) -> Graph:
+def open_graph(
+    bundle: Bundle,
+    role: str,
+    providers: Sequence[ProviderSpec],
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+) -> Graph:
     """Open the graph of `role`; `threads` is ONNX Runtime's intra-op count, by default the number of cores.
+
+    With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there.
 
     Raises `ProviderError` if no wanted provider loads and `BundleError` if ONNX Runtime refuses the graph.
     """
     record = bundle.manifest.models[role]
     wanted = resolve_providers(providers)
-    session = _open(bundle.path(record.graph), record.graph, wanted, _options(wanted, threads))
+    session = None
+    if cache_dir is not None and [name for name, _ in wanted] == ["CPUExecutionProvider"]:
+        session = _open_cached(bundle, role, wanted, threads, cache_dir)
+    if session is None:
+        session = _open(bundle.path(record.graph), record.graph, wanted, _options(wanted, threads))
     name = check_loaded(session, wanted)
     missing = _expected_inputs(record) - {i.name for i in session.get_inputs()}
     if missing:
@@ -57,6 +71,45 @@ def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
     if all(name != "CPUExecutionProvider" for name, _ in wanted):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
+
+
+def _open_cached(
+    bundle: Bundle, role: str, wanted: Sequence[Provider], threads: int | None, cache_dir: Path
+) -> Any | None:
+    """A session on the cached graph, or `None`, with a warning, where there is none that can be used."""
+    ort = onnxruntime()
+    record = bundle.manifest.models[role]
+    files = bundle.manifest.files
+    depends_on = {
+        "files": {path: files[path].sha256 for path in (record.graph, *record.external_data)},
+        "onnxruntime": f"{ort.__version__} {ort.get_build_info()}",
+        "providers": [[name, options] for name, options in wanted],
+        "processor": processor(),
+    }
+
+    def write(path: Path) -> None:
+        options = _options(wanted, threads)
+        options.optimized_model_filepath = str(path)
+        # Small tensors stay in the graph, where shape inference reads them.
+        for key, value in {
+            "session.optimized_model_external_initializers_file_name": f"{path.name}.data",
+            "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+            "session.save_external_prepacked_constant_initializers": "1",
+        }.items():
+            options.add_session_config_entry(key, value)
+        _open(bundle.path(record.graph), record.graph, wanted, options)
+
+    entry = Entry(cache_dir, role, depends_on)
+    path = entry.graph(write)
+    if path is None:
+        return None
+    options = _options(wanted, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
+    try:
+        return _open(path, record.graph, wanted, options)
+    except BundleError as error:
+        entry.drop(str(error))
+        return None
 
 
 def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> Any:

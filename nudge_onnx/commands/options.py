@@ -62,6 +62,12 @@ _OPTIONS = [
     ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads per model [cores]."),
     click.option(
+        "--cache-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Keep prepared graphs here, for later loads and for processes to share.",
+    ),
+    click.option(
         "--color",
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
@@ -81,10 +87,15 @@ def answer_options(command: Command) -> Command:
 
 
 def load(folder: Path, options: dict[str, Any]) -> NudgedLM:
-    """Open the bundle with the options `--provider` and `--threads`."""
+    """Open the bundle with the options about providers, threads and the cache folder."""
     from ..runtime.lm import NudgedLM
 
-    return NudgedLM.load(folder, providers=options["providers"] or ("cpu",), threads=options["threads"])
+    return NudgedLM.load(
+        folder,
+        providers=options["providers"] or ("cpu",),
+        threads=options["threads"],
+        cache_dir=options["cache_dir"],
+    )
 
 
 def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
