@@ -13,8 +13,11 @@ from nudge_onnx.errors import BundleError
 from .graph_cache import Entry
 from .machine import processor
 from .providers import Provider, ProviderSpec, check_loaded, not_loaded, onnxruntime, resolve_providers, short_name
+from .tensorrt import tensorrt_options
 
 __all__ = ["Graph", "open_graph"]
+
+_CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,19 @@ def open_graph(
 ) -> Graph:
     """Open the graph of `role`; `threads` is ONNX Runtime's intra-op count, by default the number of cores.
 
-    With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there.
+    With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there; TensorRT
+    keeps its engines there.
 
     Raises `ProviderError` if no wanted provider loads and `BundleError` if ONNX Runtime refuses the graph.
     """
     record = bundle.manifest.models[role]
     wanted = resolve_providers(providers)
     session = None
-    if cache_dir is not None and [name for name, _ in wanted] == ["CPUExecutionProvider"]:
+    if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
         session = _open_cached(bundle, role, wanted, threads, cache_dir)
     if session is None:
-        session = _open(bundle.path(record.graph), record.graph, wanted, _options(wanted, threads))
+        prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
+        session = _open(bundle.path(record.graph), record.graph, prepared, _options(wanted, threads))
     name = check_loaded(session, wanted)
     missing = _expected_inputs(record) - {i.name for i in session.get_inputs()}
     if missing:
@@ -68,9 +73,26 @@ def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
-    if all(name != "CPUExecutionProvider" for name, _ in wanted):
+    if all(name != _CPU for name, _ in wanted):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
+
+
+def _prepared(
+    wanted: Sequence[Provider], record: ModelRecord, sha256: str, role: str, cache_dir: Path | None
+) -> list[Provider]:
+    """`wanted` with what TensorRT needs: options for this model, and CUDA for the nodes that it does not take."""
+    prepared = list(wanted)
+    for at, (name, options) in enumerate(wanted):
+        if name == _TENSORRT:
+            cache = None
+            if cache_dir is not None:
+                cache = cache_dir / f"tensorrt-{role}-{sha256[:24]}"
+                cache.mkdir(parents=True, exist_ok=True)
+            prepared[at] = (name, tensorrt_options(record, options, cache))
+            if _CUDA not in dict(wanted) and _CUDA in onnxruntime().get_available_providers():
+                prepared.insert(at + 1, (_CUDA, {k: v for k, v in options.items() if k == "device_id"}))
+    return prepared
 
 
 def _open_cached(
