@@ -44,6 +44,9 @@ _NEEDS = {
     "TensorrtExecutionProvider": "onnxruntime-gpu needs an NVIDIA driver, CUDA, cuDNN 9 and TensorRT 10",
 }
 
+# A captured graph runs again on the shapes and buffers it was captured with: from the second pass on, wrong answers.
+_GRAPH_CAPTURE = frozenset({"enable_cuda_graph", "trt_cuda_graph_enable", "enable_graph_capture"})
+
 # What a decoder's time goes into. Providers leave small nodes about shapes to the CPU on purpose; these they do not.
 _WORK = frozenset({"MatMul", "MatMulNBits", "Gemm", "GroupQueryAttention", "MultiHeadAttention", "Attention"})
 
@@ -80,6 +83,7 @@ def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
             raise ProviderError(f"unknown provider {name!r}; available here: {_names(available)}")
         if full in available:
             found.append((full, {key: _text(value) for key, value in options.items()}))
+            _check_options(*found[-1])
     if not found:
         asked = ", ".join(repr(spec if isinstance(spec, str) else spec[0]) for spec in specs) or "(none)"
         raise ProviderError(
@@ -116,6 +120,15 @@ def not_loaded(name: str, reason: str = "") -> ProviderError:
     return ProviderError(
         f"provider {short_name(name)!r} did not load: {why}{needs}. Add 'cpu' to the providers to fall back to it"
     )
+
+
+def _check_options(name: str, options: Mapping[str, str]) -> None:
+    for key in _GRAPH_CAPTURE & set(options):
+        if options[key].lower() not in ("0", "false"):
+            raise ProviderError(
+                f"{short_name(name)} option {key} replays the first pass with its shapes, and a decoder's passes grow; "
+                "leave it out"
+            )
 
 
 def _check_work(session: Any, name: str) -> None:

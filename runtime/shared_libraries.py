@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 __all__ = ["missing_library"]
@@ -38,12 +41,26 @@ def missing_library(provider: str, folder: Path | None = None) -> str | None:
     path = (folder or _folder()) / name
     if not path.is_file():
         return name
+    if stem in ("cuda", "tensorrt"):
+        _load_packaged_libraries()
     try:
         ctypes.CDLL(str(path))
     except OSError as error:
         found = _MISSING.search(str(error))
         return found[1] if found else None
     return None
+
+
+@cache
+def _load_packaged_libraries() -> None:
+    """Load the CUDA libraries that pip installed beside onnxruntime, where the linker does not look for them."""
+    import onnxruntime
+
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is not None:
+        # It prints what it does not find, and stdout is where an answer goes.
+        with redirect_stdout(StringIO()):
+            preload(directory="")
 
 
 def _folder() -> Path:

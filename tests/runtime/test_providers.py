@@ -38,6 +38,14 @@ def test_every_short_name_is_one_that_onnx_runtime_knows_or_knew() -> None:
     assert set(providers._FULL.values()) <= known
 
 
+def test_a_captured_graph_that_would_replay_old_shapes_is_refused() -> None:
+    with pytest.raises(ProviderError, match="enable_cuda_graph replays the first pass"):
+        resolve_providers([("cpu", {"enable_cuda_graph": True})])
+    assert resolve_providers([("cpu", {"enable_cuda_graph": False})]) == [
+        ("CPUExecutionProvider", {"enable_cuda_graph": "0"})
+    ]
+
+
 @needs_azure
 def test_a_provider_that_takes_no_work_does_not_leave_it_to_the_cpu_in_silence() -> None:
     # It comes up, claims no node, and ONNX Runtime would run every one of them on the CPU.
