@@ -72,6 +72,12 @@ def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
     options = onnxruntime().SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
+    # Two sessions have their threads each on the same cores, and idle ones spin for a millisecond or more before they
+    # sleep: those of the model that has the pen wait for those of the one that handed it over, or of another process.
+    # Long enough to bridge the small nodes between two matrix products is long enough. On two busy cores answers of
+    # the int8 demo pair took 0.6 of the time; without any spinning 0.45, but a model alone on quiet cores then loses
+    # a quarter.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
     if all(name != _CPU for name, _ in wanted):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
