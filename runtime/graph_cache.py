@@ -109,7 +109,7 @@ def _same(path: Path, file: Mapping[str, Any]) -> bool:
     if stat.st_size != file["bytes"]:
         return False
     # Hashing a gigabyte at every load would cost more than the cache saves.
-    return stat.st_mtime_ns == file["modified_ns"] or sha256_of(path) == file["sha256"]
+    return bool(stat.st_mtime_ns == file["modified_ns"] or sha256_of(path) == file["sha256"])
 
 
 def _flush(path: Path) -> None:
