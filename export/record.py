@@ -17,6 +17,7 @@ from .sources import Checkpoint
 from .tokenizer_file import save_tokenizer
 from .torch_reference import TorchReference
 from .verify import Measurement, check, measure
+from .views import separate_views
 
 __all__ = ["Conversion", "end_token_ids", "export_model"]
 
@@ -148,6 +149,9 @@ def _write_graph(
         passes=result.applied + finished,
         files=_save(model, folder),
     )
+    if graph.files and conversion.precision != "fp16":
+        # Halves are for GPUs, where a second tensor is a second copy.
+        separate_views(folder / "model.onnx")
     # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
     del model, result
     gc.collect()

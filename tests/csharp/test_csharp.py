@@ -187,6 +187,7 @@ def test_the_sample_prints_what_the_command_prints(sample: Sample) -> None:
     found = json.loads(sample("run", VECTORS / "bundles" / "word", "the cat", "--json", *options).stdout)
     assert found.keys() == wanted.keys()
     assert found["timings"].keys() == wanted["timings"].keys()
+    assert found["timings"]["peak_memory"] > 20 << 20
     for same in ("text", "finish_reason", "tokens"):
         assert found[same] == wanted[same]
     assert [p["token_ids"] for p in found["pieces"]] == [list(p["token_ids"]) for p in wanted["pieces"]]
