@@ -10,7 +10,7 @@ NUDGE := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 BUNDLES := fp32 int8 int4
 PROMPT ?= What are three good reasons to learn a second language?
 
-.PHONY: demo test test-fast check bundles clean
+.PHONY: demo test test-fast check bundles bench clean
 # A bundle that is there stays there, whatever else failed.
 .SECONDARY:
 
@@ -30,11 +30,16 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	@rm -rf $(CACHE)/check
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(CACHE)/check .
-	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx
+	@cp -r benchmarks $(CACHE)/check/benchmarks
+	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx -p benchmarks
 	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
 	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(BASE) $(NUDGE) $(CACHE)/checkpoints
+
+# Every benchmark, an hour or so on two cores; `make bench ARGS=--quick` shows that all of them run.
+bench: bundles $(VENV)/bench
+	$(BIN)/python -m benchmarks all $(ARGS)
 
 # What precisions share (unpacked checkpoints, Optimum's graphs) is kept in $(CACHE)/work.
 $(CACHE)/bundles/%/nudge.json: | $(VENV)/installed $(CACHE)/pair.json
@@ -46,6 +51,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@# Alone and first: a torch that is already there keeps other packages from asking for a larger build of it.
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,export,dev]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(CACHE)/pair.json: demo/fetch.py

@@ -14,14 +14,14 @@ from nudge_onnx.errors import ContextLengthError, NudgeError
 from .baselines import alone, ensemble, mixed, proxy_tuning
 from .decoder import Decoder
 from .draft import token_cuts, word_cuts
-from .gates import Gate, resolve_gate
+from .gates import Gate, resolve_gate, top1
 from .loading import open_models
 from .loop import NudgingLoop, Pieces
 from .memory import peak_memory
 from .pool import CachePool, Readers
 from .prompt import Message, PromptIds, as_messages, render
 from .providers import ProviderSpec
-from .reader import Chooser, Reader
+from .reader import Chooser, HeadChooser, Reader
 from .results import Answer, FinishReason, Piece, Timings
 from .sampling import Sampling
 from .speculation import Speculation, SpeculationMode
@@ -198,7 +198,10 @@ class NudgedLM:
                 bytes_of = self._tokenizers["base"].bytes_of
                 return mixed([(readers[r], prompts[r]) for r in prompts], mix, ends, bytes_of, answer)
             for role, ids in prompts.items():
-                readers[role].start(Chooser(role, choose[role], gate_of, gamma, len(ids.ids)))
+                if gate_of is top1 and choose[role].greedy and readers[role].decoder.has_head:
+                    readers[role].start_with_head(HeadChooser(role, gamma))
+                else:
+                    readers[role].start(Chooser(role, choose[role], gate_of, gamma, len(ids.ids)))
             kind = IdWriter if policy == "token" else Writer
             writers = {
                 role: kind(readers[role], ids, self._tokenizers[role], self._ends(role))

@@ -1,0 +1,127 @@
+"""`python -m benchmarks NAME`: one command a benchmark, and `all`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from . import peers as environments
+from .context import LENGTHS as CONTEXT_LENGTHS
+from .context import context
+from .decode import STEPS, decode
+from .footprint import footprint
+from .nudged import TOKENS, nudged, real_pair, scaled_pair
+from .prefill import LENGTHS as PREFILL_LENGTHS
+from .prefill import prefill
+from .quality import TOKENS as QUALITY_TOKENS
+from .quality import quality
+from .rows import REPEATS, rows
+from .step import step
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure nudge-onnx beside its peers; results go to benchmarks/results. `make bundles` comes first."""
+
+
+def _measured(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options of a benchmark that takes rounds; the default is what two cores do in about five minutes."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        count = click.IntRange(1)
+        several = click.option("--rounds", type=count, default=rounds, show_default=True, help="Rounds that are kept.")
+        return several(click.option("--quick", is_flag=True, help="One round: to see that it works.")(function))
+
+    return add
+
+
+_only = click.option("--only", multiple=True, help="Take part of those whose title holds this; may be repeated.")
+
+
+@main.command("peers")
+@click.argument("names", nargs=-1, type=click.Choice(environments.NAMES))
+def peers_command(names: tuple[str, ...]) -> None:
+    """Make the peers' environments, or those named."""
+    for name in names or environments.NAMES:
+        python = environments.python_of(name)
+        click.echo(f"{name}: {environments.installed_bytes(name) / 1e6:.0f} MB, {python.parent.parent}")
+
+
+@main.command("decode")
+@_measured(5)
+@_only
+def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Single steps of each model alone."""
+    decode(1 if quick else rounds, only, 8 if quick else STEPS)
+
+
+@main.command("prefill")
+@_measured(3)
+@_only
+def prefill_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Prompts of 64 to 1,024 tokens."""
+    prefill(1 if quick else rounds, only, (64, 128) if quick else PREFILL_LENGTHS)
+
+
+@main.command("nudged")
+@_measured(5)
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(["real", "scaled"]), default=["real", "scaled"])
+@click.option("--torch/--no-torch", default=True, help="Let transformers take part in the first round.")
+def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool) -> None:
+    """Whole answers of the real and of the cost-scaled pair."""
+    for pair in pairs:
+        made = real_pair() if pair == "real" else scaled_pair()
+        nudged(made, 1 if quick else rounds, 16 if quick else TOKENS, torch)
+
+
+@main.command("context")
+@_measured(2)
+@_only
+def context_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Steps behind 64 to 4,096 tokens."""
+    context(1 if quick else rounds, only, (64, 512) if quick else CONTEXT_LENGTHS)
+
+
+@main.command("rows")
+@_measured(2)
+@_only
+def rows_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Passes over 1 to 16 tokens at once."""
+    rows(1 if quick else rounds, only, 1 if quick else REPEATS)
+
+
+@main.command("footprint")
+@_measured(2)
+@_only
+def footprint_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+    """Memory, load time, installed size."""
+    footprint(1 if quick else rounds, only)
+
+
+@main.command("step")
+@_measured(1)
+def step_command(rounds: int, quick: bool) -> None:
+    """What a step of nudged decoding is made of."""
+    step(1 if quick else rounds)
+
+
+@main.command("quality")
+@click.option("--quick", is_flag=True, help="A short text: to see that it works.")
+@_only
+def quality_command(quick: bool, only: tuple[str, ...]) -> None:
+    """Divergence from PyTorch, and the frontier of quality, speed and size."""
+    quality(only, 64 if quick else QUALITY_TOKENS)
+
+
+@main.command("all")
+@click.option("--quick", is_flag=True, help="As little as possible of each: to see that it works.")
+@click.pass_context
+def all_command(context: click.Context, quick: bool) -> None:
+    """Every benchmark, one after the other."""
+    for name in ("decode", "prefill", "context", "rows", "nudged", "footprint", "step", "quality"):
+        context.invoke(main.commands[name], quick=quick)
+
+
+if __name__ == "__main__":
+    main()

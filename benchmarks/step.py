@@ -1,0 +1,70 @@
+"""What a step of nudged decoding is made of: the share of ONNX Runtime, and of everything around it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from .engines import Worker
+from .places import BUNDLES, there
+from .plots import panels, stacked
+from .report import Report
+from .texts import PROMPTS
+
+TOKENS = 64
+PARTS = ("session", "binding", "gate and argmax", "tokenizer", "loop")
+GOAL = 3.0
+PRECISIONS = ("int8", "int4")
+MODES = {
+    "nudged": {},
+    "nudged, reading nothing ahead": {"speculation": "off"},
+    "base model alone": {"mode": "base"},
+}
+ABOUT = f"""
+Answers of {TOKENS} tokens to {len(PROMPTS)} prompts, behind their first piece. *session* is ONNX Runtime's run;
+*binding* what the decoder does around it (arrays, inputs, outputs, rewinds); *gate and argmax* the choice of a token
+from its logits; *tokenizer* text to ids and back; *loop* all the rest. Each part is counted without the others that it
+calls. Everything but the session is to stay below {GOAL:.0f} %.
+"""
+
+
+def step(rounds: int) -> None:
+    """Split the time of answers and write the results."""
+    report = Report("step", "What a step is made of", ABOUT)
+    rows, shares = [], {}
+    for precision in PRECISIONS:
+        with Worker("watched", "ours") as worker:
+            worker.ask("load", bundle=str(there(BUNDLES / precision)))
+            worker.ask("answer", prompt=PROMPTS[0], tokens=24)
+            for mode, options in MODES.items():
+                seconds, passes = _sum(worker, rounds, options)
+                whole = sum(seconds.values())
+                title = f"{precision}, {mode}"
+                shares[title] = {part: 100 * seconds[part] / whole for part in PARTS}
+                report.data[title] = {"seconds": seconds, "passes": passes}
+                rows.append(
+                    (
+                        title,
+                        f"{1e3 * whole / passes:.2f}",
+                        *(f"{shares[title][part]:.2f} %" for part in PARTS),
+                        f"{100 - shares[title]['session']:.2f} %",
+                    )
+                )
+                print(f"step: {title}: done", file=sys.stderr)
+    report.table("Shares", ("", "ms a pass", *PARTS, f"all but session (goal < {GOAL:.0f} %)"), rows)
+    with panels(report.name, [f"{report.title}, apart from the session"], (7.4, 3.0)) as (axes, path):
+        rest = {title: {part: parts[part] for part in PARTS[1:]} for title, parts in shares.items()}
+        stacked(axes[0], rest, "% of a step", mark=GOAL)
+    report.picture(path, "Shares of a step that are not ONNX Runtime's")
+    report.save()
+
+
+def _sum(worker: Worker, rounds: int, options: dict[str, str]) -> tuple[Counter[str], int]:
+    seconds: Counter[str] = Counter()
+    passes = 0
+    for _ in range(rounds):
+        for prompt in PROMPTS:
+            result = worker.ask("answer", prompt=prompt, tokens=TOKENS, **options)
+            seconds.update(result["seconds"])
+            passes += result["passes"]
+    return seconds, passes

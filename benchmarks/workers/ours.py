@@ -1,0 +1,68 @@
+"""nudge-onnx: one model of a bundle, through the decoder that the nudging loop uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .engine import Engine, Opening
+from .serve import serve
+
+if TYPE_CHECKING:  # importing the package is a part of what is timed
+    from nudge_onnx.runtime.outputs import Rows
+
+
+class Ours:
+    """A `Decoder`: steps read the uncertainty head where the graph has one, as greedy answers do."""
+
+    def __init__(self, opening: Opening) -> None:
+        from nudge_onnx.bundle import Bundle
+        from nudge_onnx.runtime.decoder import Decoder
+        from nudge_onnx.runtime.session import open_graph
+
+        self._decoder = Decoder(open_graph(Bundle.open(opening.model), opening.role, ["cpu"]))
+
+    def prefill(self, ids: Sequence[int]) -> int:
+        self._decoder.read(head=self._decoder.has_head)
+        return _first_choice(self._decoder.prefill(ids))
+
+    def choose(self, ids: Sequence[int]) -> int:
+        self._decoder.read(head=self._decoder.has_head)
+        return _first_choice(self._decoder.feed(ids))
+
+    def decode(self, token: int, count: int) -> list[int]:
+        tokens = [token]
+        for _ in range(count):
+            tokens.append(self.choose(tokens[-1:]))
+        return tokens[1:]
+
+    def clear(self) -> None:
+        self._decoder.rewind(0)
+
+    def extend(self, ids: Sequence[int], every: bool = False) -> npt.NDArray[Any]:
+        self._decoder.read(head=False)
+        logits = np.asarray(self._decoder.feed(ids, rows=len(ids) if every else 1))
+        return logits if every else logits[-1]
+
+    def rewind(self, length: int) -> None:
+        self._decoder.rewind(length)
+
+
+def _first_choice(rows: Rows) -> int:
+    return rows[-1].argmax if isinstance(rows, list) else int(rows[-1].argmax())
+
+
+def import_engine() -> Callable[[Opening], Engine]:
+    """Import what a decoder needs."""
+    import onnxruntime  # noqa: F401
+
+    import nudge_onnx.runtime.decoder  # noqa: F401
+
+    return Ours
+
+
+if __name__ == "__main__":
+    serve(import_engine)

@@ -1,0 +1,72 @@
+"""The cost-scaled base model computes what the real one computes, in a graph as in a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from pairs import Pair
+
+from benchmarks.extra_layers import add_layers
+from benchmarks.scaled_pair import scale_bundle, scale_checkpoint
+from nudge_onnx.bundle import Bundle
+from nudge_onnx.runtime.decoder import Decoder
+from nudge_onnx.runtime.session import open_graph
+
+EXTRA = 5
+IDS = list(range(4, 40))
+
+
+def logits(bundle: Bundle) -> np.ndarray:
+    """Logits after each of the ids, read as a prompt, singly and several at once."""
+    decoder = Decoder(open_graph(bundle, "base", ["cpu"], threads=1))
+    rows = [decoder.prefill(IDS[:10]).copy(), *(decoder.feed([token]).copy() for token in IDS[10:20])]
+    return np.concatenate([*rows, decoder.feed(IDS[20:], rows=len(IDS) - 20)])
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8", "int4"])
+def bundle(request: pytest.FixtureRequest, tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny pair, whose base model is a Gemma 3, in each precision."""
+    if request.param == "fp32":
+        return Bundle.open(tiny_word_pair.bundle)
+    from nudge_onnx.export.cli import main
+
+    folder = tmp_path_factory.mktemp("precision") / request.param
+    models = ["--base", str(tiny_word_pair.base), "--nudge", str(tiny_word_pair.nudge)]
+    main([*models, "--output", str(folder), "--precision", request.param], standalone_mode=False)
+    return Bundle.open(folder)
+
+
+def test_added_layers_cost_weights_and_caches_and_leave_every_logit_what_it_was(bundle: Bundle, tmp_path: Path) -> None:
+    scale_bundle(bundle, tmp_path / "scaled", EXTRA)
+    scaled = Bundle.open(tmp_path / "scaled")
+    scaled.verify()
+    before, after = bundle.manifest.models["base"], scaled.manifest.models["base"]
+    assert after.cache.layers == before.cache.layers + EXTRA
+    graph = onnx.load(scaled.path(after.graph)).graph
+    of_layers = [tensor for tensor in graph.initializer if tensor.name.startswith("extra.")]
+    assert len({tensor.name for tensor in of_layers}) == len(of_layers) >= EXTRA * 4
+    np.testing.assert_array_equal(logits(scaled), logits(bundle))
+
+
+def test_a_graph_without_layers_is_refused(bundle: Bundle) -> None:
+    model = onnx.load(bundle.path(bundle.manifest.models["base"].graph))
+    names = dict.fromkeys(("past_key", "past_value", "present_key", "present_value"), "no.such.{layer}")
+    with pytest.raises(ValueError, match="no layers"):
+        add_layers(model, 1, names)
+
+
+def test_a_scaled_checkpoint_computes_what_the_checkpoint_computes(tiny_word_pair: Pair, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    scale_checkpoint(tiny_word_pair.base, tmp_path, EXTRA)
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        plain, scaled = (
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(ids).logits
+            for folder in (tiny_word_pair.base, tmp_path)
+        )
+    assert torch.equal(plain, scaled)
