@@ -85,13 +85,15 @@ class Entry:
             files = {path.name: _record(path) for path in sorted(new.iterdir())}
             record = {"depends_on": self.depends_on, "files": files}
             (new / _RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+            # Another process may have been quicker, and what it made is the same.
+            if self._whole():
+                return
             if self.folder.exists():
                 # Damaged; whoever still has it open keeps it open.
                 self.folder.rename(beside / "old")
             try:
                 new.rename(self.folder)
             except OSError:
-                # Another process was quicker, and what it made is the same.
                 if not self._whole():
                     raise
         finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +157,18 @@ def test_a_cache_that_cannot_be_written_or_opened_is_a_warning(tiny_word_pair: P
     with pytest.warns(UserWarning, match="cannot open"):
         np.testing.assert_array_equal(logits(bundle, "base", cache_dir), plain)
     assert entries(cache_dir) == []
+
+
+def test_several_that_make_one_entry_at_once_all_get_it(tiny_word_pair: Pair, cache_dir: Path) -> None:
+    bundle = Bundle.open(tiny_word_pair.bundle)
+    plain = logits(bundle, "base", None)
+    with ThreadPoolExecutor(4) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for found in pool.map(lambda _: logits(bundle, "base", cache_dir), range(4)):
+            np.testing.assert_array_equal(found, plain)
+    # Nothing half-made is left, hidden or not.
+    assert list(cache_dir.iterdir()) == entries(cache_dir)
+    assert len(entries(cache_dir)) == 1
 
 
 def test_the_command_line_takes_a_cache_folder(tiny_word_pair: Pair, cache_dir: Path) -> None:
