@@ -14,6 +14,7 @@ from .quantise_blocks import BLOCK, Blocks, Floats, quantise_rows
 from .quantise_four_bits import four_bits
 from .quantise_offsets import block_sums, widen
 from .quantise_regrid import rounded_before
+from .sensitive import sensitive_products
 
 __all__ = ["PRECISIONS", "quantise", "to_calibrate"]
 
@@ -36,9 +37,9 @@ def quantise(
     `int8` and `int4` turn every MatMul or Gemm with a constant matrix into MatMulNBits; under `int4` the head keeps
     `head_bits`: it is where four bits hurt a small model most. Weights that were in blocks before are not rounded to
     four bits a second time: those in blocks of sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of
-    more levels get eight bits. The others are rounded by what they do to `inputs`: for each of the values that
-    `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Raises `ValueError` for an
-    unknown precision.
+    more levels get eight bits. Of the others, `sensitive_products` get eight bits too, and the rest is rounded by what
+    it does to `inputs`: for each of the values that `to_calibrate` names, [tokens, hidden] as they occur; without
+    them, weight by weight. Raises `ValueError` for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
@@ -52,18 +53,28 @@ def quantise(
     graph = Graph(model)
     bits = 8 if precision == "int8" else 4
     head = find_head(graph)
+    sensitive = {id(node) for node in sensitive_products(graph)}
     for node in _products(graph):
-        _quantise_matmul(graph, node, max(bits, head_bits) if node is head else bits, inputs or {}, accuracy_level)
+        matrix = _matrix(graph, node)
+        if bits == 8 or (node is head and head_bits == 8):
+            blocks = quantise_rows(matrix.T, 8)
+        else:
+            blocks = four_bits(matrix, (inputs or {}).get(node.input[0]), sensitive=id(node) in sensitive)
+        # Offsets need whole blocks of an input, and neither a Gemm nor the embedding's operator has room for them.
+        embedded = find_shared_embedding(graph, node.input[1]) is not None
+        if blocks.offsets is not None and (node.op_type == "Gemm" or embedded or len(matrix) % BLOCK):
+            blocks = quantise_rows(matrix.T, 8)
+        _replace(graph, node, blocks, len(matrix), accuracy_level)
     graph.sweep()
     return model
 
 
 def to_calibrate(model: onnx.ModelProto) -> list[str]:
-    """Names of the values whose matrices `int4` rounds: those that were in blocks before need no calibration."""
+    """Names of the values whose matrices `int4` rounds to four bits; those that were in blocks before need no text."""
     graph = Graph(model)
-    head = find_head(graph)
-    rounded = (node for node in _products(graph) if node is not head and not rounded_before(_matrix(graph, node).T))
-    return sorted({node.input[0] for node in rounded})
+    spared = {id(node) for node in (find_head(graph), *sensitive_products(graph))}
+    asked = [node for node in _products(graph) if id(node) not in spared]
+    return sorted({node.input[0] for node in asked if not rounded_before(_matrix(graph, node).T)})
 
 
 _PLAIN_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
@@ -87,15 +98,10 @@ def _matrix(graph: Graph, node: Node) -> Floats:
     return matrix
 
 
-def _quantise_matmul(graph: Graph, node: Node, bits: int, inputs: Mapping[str, Floats], accuracy_level: int) -> None:
+def _replace(graph: Graph, node: Node, blocks: Blocks, columns: int, accuracy_level: int) -> None:
+    """Put the blocks of a matrix with so many columns [N, K] in the place of its product."""
     hidden, weight, *bias = node.input
-    matrix = _matrix(graph, node)
     embedding = find_shared_embedding(graph, weight)
-    blocks = four_bits(matrix, inputs.get(hidden)) if bits == 4 else quantise_rows(matrix.T, 8)
-    # Offsets need whole blocks of an input, and neither a Gemm nor the embedding's operator has room for them.
-    if blocks.offsets is not None and (bias or embedding is not None or len(matrix) % BLOCK):
-        blocks = quantise_rows(matrix.T, 8)
-    columns = len(matrix)
     if blocks.offsets is not None:
         hidden = _with_block_sums(graph, hidden, columns, accuracy_level)
         blocks = widen(blocks)

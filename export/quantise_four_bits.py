@@ -11,16 +11,16 @@ from .quantise_regrid import regrid, rounded_before
 __all__ = ["four_bits"]
 
 
-def four_bits(matrix: Floats, inputs: Floats | None = None) -> Blocks:
-    """Quantise [K, N] to four bits, or to eight where four would be a second rounding.
+def four_bits(matrix: Floats, inputs: Floats | None = None, *, sensitive: bool = False) -> Blocks:
+    """Quantise [K, N] to four bits, or to eight where four would be a second rounding or the first hurts too much.
 
     Weights that were in no blocks before are rounded so that products with `inputs` [tokens, K] stay near; without
-    `inputs`, so that the weights do.
+    `inputs`, so that the weights do. If their matrix is `sensitive`, they get eight bits.
     """
     rows = np.ascontiguousarray(matrix.T)
     if (blocks := regrid(rows)) is not None:
         return blocks
-    if rounded_before(rows):
+    if sensitive or rounded_before(rows):
         return quantise_rows(rows, 8)
     if inputs is None:
         return quantise_rows(rows, 4, symmetric=False)

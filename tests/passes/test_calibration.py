@@ -10,7 +10,7 @@ import pytest
 
 from nudge_onnx.export.calibrate import calibration_text, observe
 from nudge_onnx.export.passes import apply
-from nudge_onnx.export.quantise import to_calibrate
+from nudge_onnx.export.quantise import quantise, to_calibrate
 from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
 from nudge_onnx.export.quantise_feedback import quantise_with_feedback
 
@@ -78,3 +78,18 @@ def test_the_text_is_short_and_of_many_kinds():
     text = calibration_text()
     assert 4_000 < len(text) < 12_000
     assert all(mark in text for mark in ("def ", "Question:", "|---|", "ä", '{"', "User:"))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "phi3", "gpt2"])
+def test_attention_projections_and_the_way_back_keep_eight_bits(exported, architecture):
+    model, config = exported(architecture)
+    model = quantise(apply(model, config, precision="int4").model, "int4")
+    layers = sum(value.name.endswith(".key") for value in model.graph.output)
+    bits = [
+        attribute.i
+        for node in model.graph.node
+        if node.op_type == "MatMulNBits" and "logits" not in node.output
+        for attribute in node.attribute
+        if attribute.name == "bits"
+    ]
+    assert sorted(bits) == [4] * 2 * layers + [8] * 2 * layers
