@@ -134,8 +134,11 @@ def test_a_base_that_is_an_instruct_model_is_a_warning(tiny_pair: Pair, tmp_path
     assert f"warning: {base} looks like an instruct model" in result.stderr
 
 
-def test_a_precision_that_costs_much_quality_is_a_warning(tiny_pair: Pair, tmp_path: Path) -> None:
-    # Nearly even logits change places easily.
+def test_a_precision_that_costs_much_quality_is_a_warning(
+    tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No precision costs these tiny models so much any more.
+    monkeypatch.setattr("nudge_onnx.export.pipeline._POOR_AGREEMENT", 1.01)
     result = export(tiny_pair, tmp_path / "bundle", "--precision", "int4")
     assert result.exit_code == 0
     assert "warning: in int4 the base model keeps only" in result.stderr
