@@ -9,6 +9,8 @@ import onnx
 from nudge_onnx.bundle import Cache, GraphIO
 from nudge_onnx.errors import ExportError
 
+from .passes.uncertainty_head import LOG_SUM_EXP, TOP1_ID, TOP1_PROBABILITY
+
 __all__ = ["cache_shape", "graph_io", "vocabulary_size"]
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
@@ -25,10 +27,18 @@ def graph_io(model: onnx.ModelProto, logits_rows: str | None = None) -> GraphIO:
     strange = {name for name in names if not _PAST.fullmatch(name)} - _KNOWN - {logits_rows}
     if strange or "input_ids" not in names:
         raise ExportError(f"the exported graph is no plain decoder: its inputs are {', '.join(sorted(names))}")
+    outputs = {value.name for value in model.graph.output}
+
+    def output(name: str) -> str | None:
+        return name if name in outputs else None
+
     return GraphIO(
         attention_mask="attention_mask" if "attention_mask" in names else None,
         position_ids="position_ids" if "position_ids" in names else None,
         logits_rows=logits_rows,
+        top1_id=output(TOP1_ID),
+        top1_probability=output(TOP1_PROBABILITY),
+        log_sum_exp=output(LOG_SUM_EXP),
     )
 
 

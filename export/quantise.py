@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx
 
 from .passes.graph import CONTRIB, Graph, Node
 from .passes.head import find_head
 from .passes.shared_embedding import SharedEmbedding, find_shared_embedding
-from .quantise_blocks import BLOCK, quantise_rows, regrid
+from .quantise_blocks import BLOCK, Blocks, Floats, quantise_rows
+from .quantise_four_bits import four_bits
+from .quantise_offsets import block_sums, widen
+from .quantise_regrid import rounded_before
 
-__all__ = ["PRECISIONS", "quantise"]
+__all__ = ["PRECISIONS", "quantise", "to_calibrate"]
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
@@ -23,16 +28,17 @@ def quantise(
     precision: str,
     *,
     head_bits: int = 8,
-    symmetric: bool = False,
     accuracy_level: int = _INT8_KERNEL,
+    inputs: Mapping[str, Floats] | None = None,
 ) -> onnx.ModelProto:
     """Bring a rewritten graph to a precision; `model` is edited in place and returned.
 
     `int8` and `int4` turn every MatMul or Gemm with a constant matrix into MatMulNBits; under `int4` the head keeps
-    `head_bits`: it is where four bits hurt a small model most. Four-bit weights that were in blocks of sixteen levels
-    before (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them exactly; others get zero points unless `symmetric`, which
-    is a twentieth faster and clearly worse. Eight-bit blocks are always symmetric. Raises `ValueError` for an unknown
-    precision.
+    `head_bits`: it is where four bits hurt a small model most. Weights that were in blocks before are not rounded to
+    four bits a second time: those in blocks of sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of
+    more levels get eight bits. The others are rounded by what they do to `inputs`: for each of the values that
+    `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Raises `ValueError` for an
+    unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
@@ -46,76 +52,104 @@ def quantise(
     graph = Graph(model)
     bits = 8 if precision == "int8" else 4
     head = find_head(graph)
-    for node in list(graph.of_type("MatMul", "Gemm")):
-        _quantise_matmul(graph, node, max(bits, head_bits) if node is head else bits, symmetric, accuracy_level)
+    for node in _products(graph):
+        _quantise_matmul(graph, node, max(bits, head_bits) if node is head else bits, inputs or {}, accuracy_level)
     graph.sweep()
     return model
+
+
+def to_calibrate(model: onnx.ModelProto) -> list[str]:
+    """Names of the values whose matrices `int4` rounds: those that were in blocks before need no calibration."""
+    graph = Graph(model)
+    head = find_head(graph)
+    rounded = (node for node in _products(graph) if node is not head and not rounded_before(_matrix(graph, node).T))
+    return sorted({node.input[0] for node in rounded})
 
 
 _PLAIN_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
 """Attributes of a Gemm that is a MatMul with a bias, as GPT-2's layers are."""
 
 
-def _quantise_matmul(graph: Graph, node: Node, bits: int, symmetric: bool, accuracy_level: int) -> None:
+def _products(graph: Graph) -> list[Node]:
+    """Every MatMul or Gemm with a constant matrix of floats that MatMulNBits can do."""
+    return [
+        node
+        for node in graph.of_type("MatMul", "Gemm")
+        if len(graph.dims(node.input[1]) or ()) == 2
+        and graph.initializers[node.input[1]].data_type == onnx.TensorProto.FLOAT
+        and all(graph.attribute(node, name, default) == default for name, default in _PLAIN_GEMM.items())
+    ]
+
+
+def _matrix(graph: Graph, node: Node) -> Floats:
+    matrix = graph.constant(node.input[1])
+    assert matrix is not None  # it is an initialiser
+    return matrix
+
+
+def _quantise_matmul(graph: Graph, node: Node, bits: int, inputs: Mapping[str, Floats], accuracy_level: int) -> None:
     hidden, weight, *bias = node.input
-    if any(graph.attribute(node, name, default) != default for name, default in _PLAIN_GEMM.items()):
-        return
-    dims = graph.dims(weight)
-    if dims is None or len(dims) != 2:
-        return
-    matrix = graph.constant(weight)
-    assert matrix is not None  # dims found the initialiser
-    if matrix.dtype != np.float32:
-        return
+    matrix = _matrix(graph, node)
     embedding = find_shared_embedding(graph, weight)
-    rows = np.ascontiguousarray(matrix.T)
-    # Offsets need whole blocks of a [batch, sequence, hidden] value, and the embedding's operator has none.
-    may_offset = bits == 4 and node.op_type == "MatMul" and dims[0] % BLOCK == 0 and embedding is None
-    blocks = (regrid(rows) if may_offset else None) or quantise_rows(rows, bits, symmetric=symmetric or bits == 8)
-    output = node.output[0]
-    product = output if blocks.offsets is None else f"{output}.product"
+    blocks = four_bits(matrix, inputs.get(hidden)) if bits == 4 else quantise_rows(matrix.T, 8)
+    # Offsets need whole blocks of an input, and neither a Gemm nor the embedding's operator has room for them.
+    if blocks.offsets is not None and (bias or embedding is not None or len(matrix) % BLOCK):
+        blocks = quantise_rows(matrix.T, 8)
+    columns = len(matrix)
+    if blocks.offsets is not None:
+        hidden = _with_block_sums(graph, hidden, columns, accuracy_level)
+        blocks = widen(blocks)
+        columns = blocks.scales.shape[1] * BLOCK
+    graph.remove(node)
+    product = _add_product(graph, hidden, weight, blocks, node.output[0], columns, accuracy_level, bias)
+    if embedding is not None and columns % BLOCK == 0:  # a padded block would lengthen the embedding's rows
+        _quantise_embedding(graph, embedding, product, blocks.bits)
+    if not graph.users(weight):
+        graph.drop(weight)
+
+
+def _add_product(
+    graph: Graph,
+    hidden: str,
+    weight: str,
+    blocks: Blocks,
+    output: str,
+    columns: int,
+    accuracy_level: int,
+    bias: Sequence[str] = (),
+) -> list[str]:
+    """Add a MatMulNBits and return its inputs."""
     inputs = [
         hidden,
         graph.store(f"{weight}.codes", blocks.codes),
         graph.store(f"{weight}.scales", blocks.scales),
     ]
-    if blocks.zero_points is not None or bias:
-        zeros = blocks.zero_points
-        inputs.append("" if zeros is None else graph.store(f"{weight}.zero_points", zeros))
+    if blocks.zero_points is not None:
+        inputs.append(graph.store(f"{weight}.zero_points", blocks.zero_points))
     if bias:
-        inputs += ["", *bias]
-    graph.remove(node)
+        inputs += [*[""] * (5 - len(inputs)), *bias]
     graph.add(
         "MatMulNBits",
         inputs,
-        product,
+        output,
         domain=CONTRIB,
-        K=dims[0],
-        N=dims[1],
-        bits=bits,
+        K=columns,
+        N=len(blocks.codes),
+        bits=blocks.bits,
         block_size=BLOCK,
         accuracy_level=accuracy_level,
     )
-    if blocks.offsets is not None:
-        _add_offsets(graph, hidden, product, graph.store(f"{weight}.offsets", blocks.offsets.T), output)
-    if embedding is not None and dims[0] % BLOCK == 0:  # a padded block would lengthen the embedding's rows
-        _quantise_embedding(graph, embedding, inputs, bits)
-    if not graph.users(weight):
-        graph.drop(weight)
+    return inputs
 
 
-def _add_offsets(graph: Graph, hidden: str, product: str, offsets: str, output: str) -> None:
-    """What a block's offset contributes is the offset times the sum of the block's inputs: a product 32 times smaller.
-
-    MatMulNBits takes float zero points as well, and is then more than 30 times slower than both products together.
-    """
-    sums = f"{hidden}.block_sums"
-    if graph.maker(sums) is None:
-        blocks = graph.add(
-            "Reshape", [hidden, graph.store("blocks.shape", np.array([0, 0, -1, BLOCK]))], f"{hidden}.blocks"
-        )
-        graph.add("ReduceSum", [blocks, graph.store("blocks.axis", np.array([-1]))], sums, keepdims=0)
-    graph.add("Add", [product, graph.add("MatMul", [sums, offsets], f"{output}.offset")], output)
+def _with_block_sums(graph: Graph, hidden: str, columns: int, accuracy_level: int) -> str:
+    """`hidden` [..., K] with the sums of its blocks behind it, [..., K + W]."""
+    wide = f"{hidden}.with_sums"
+    if graph.maker(wide) is None:
+        sums = f"{hidden}.sums"
+        _add_product(graph, hidden, f"block_sums.{columns}", block_sums(columns), sums, columns, accuracy_level)
+        graph.add("Concat", [hidden, sums], wide, axis=-1)
+    return wide
 
 
 def _quantise_embedding(graph: Graph, embedding: SharedEmbedding, head_inputs: list[str], bits: int) -> None:

@@ -1,9 +1,4 @@
-"""Blocks of 32 weights in four or eight bits, in the layout of ONNX Runtime's MatMulNBits.
-
-Weights that were in blocks before, as those of a GGUF file are, are put back on their own grid: rounding them a second
-time would cost more than the first did. The grid is found in the numbers themselves, so it does not matter which kind
-of file they came from.
-"""
+"""Blocks of 32 weights in four or eight bits, in the layout of ONNX Runtime's MatMulNBits."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK", "Blocks", "quantise_rows", "regrid"]
+__all__ = ["BLOCK", "Blocks", "Codes", "Floats", "divisor", "pack", "parts", "quantise_rows", "unpack"]
 
 BLOCK = 32
 """Weights per scale, along the axis that is summed over."""
@@ -28,9 +23,6 @@ other 31."""
 
 _STEPS_TO_PEAK = (128, 127, 16)
 """Steps from zero to the largest weight tried for an 8-bit block: the whole range, GGUF's Q8_0, and Q5_0."""
-
-_ON_GRID = 1e-3
-"""How far, in steps, a weight may lie from a grid that it is said to be on: a thousand times what fp32 explains."""
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
@@ -56,53 +48,63 @@ class _Piece:
     codes: Codes
     scales: Floats
     zeros: Codes
-    offsets: Floats
 
     def restored(self) -> Floats:
         steps = self.codes.astype(np.float32) - self.zeros[..., None]
-        return steps * self.scales[..., None] + self.offsets[..., None]
+        return steps * self.scales[..., None]
 
 
-def quantise_rows(matrix: npt.NDArray[Any], bits: int, *, symmetric: bool = True) -> Blocks:
+def quantise_rows(
+    matrix: npt.NDArray[Any], bits: int, *, symmetric: bool = True, importance: Floats | None = None
+) -> Blocks:
     """Quantise [N, K] along K, block by block in the way that has the least squared error of those tried.
 
-    A last block that is not full is filled with zeros. Raises `ValueError` for other than four or eight bits.
+    `importance` [K] weighs the errors of the columns. A last block that is not full is filled with zeros. Raises
+    `ValueError` for other than four or eight bits.
     """
     if bits not in (4, 8):
         raise ValueError(f"{bits} bits are not supported, only 4 and 8")
+    weighing = np.ones(matrix.shape[1], np.float32) if importance is None else importance
+    [[weights]] = parts(weighing[None])
+    trial = _symmetric if symmetric else _asymmetric
     if symmetric:
-        steps = _STEPS_TO_PEAK if bits == 8 else [8 / shrink for shrink in _SHRINKAGES]
-        piece = _join(_least_error(part, (_symmetric(part, bits, n) for n in steps)) for part in _parts(matrix))
+        tried = _STEPS_TO_PEAK if bits == 8 else tuple(8 / shrink for shrink in _SHRINKAGES)
     else:
-        shrinkages = _SHRINKAGES[:1] if bits == 8 else _SHRINKAGES
-        piece = _join(_least_error(part, (_asymmetric(part, bits, n) for n in shrinkages)) for part in _parts(matrix))
-    zeros = None if symmetric else _pack(piece.zeros[:, None], bits)[:, 0]
-    return Blocks(bits, _pack(piece.codes, bits), piece.scales, zeros)
+        tried = _SHRINKAGES[:1] if bits == 8 else _SHRINKAGES
+    piece = _join(_least_error(part, weights, (trial(part, bits, n) for n in tried)) for part in parts(matrix))
+    zeros = None if symmetric else pack(piece.zeros, bits)
+    return Blocks(bits, pack(piece.codes, bits), piece.scales, zeros)
 
 
-def regrid(matrix: npt.NDArray[Any]) -> Blocks | None:
-    """[N, K] in the blocks of sixteen levels that it was in before; `None` if it was not.
-
-    The levels may lie around zero (GGUF's Q4_0) or anywhere (Q4_1, Q4_K), which takes offsets.
-    """
-    sample = matrix[:: max(1, len(matrix) // 64)]
-    for find in (_around_zero, _anywhere):
-        if all(_on_grid(part, find(part)) for part in _parts(sample)):
-            parts = [(part, find(part)) for part in _parts(matrix)]
-            if all(_on_grid(part, piece) for part, piece in parts):
-                whole = _join(piece for _, piece in parts)
-                offsets = whole.offsets if whole.offsets.any() else None
-                return Blocks(4, _pack(whole.codes, 4), whole.scales, None, offsets)
-    return None
-
-
-def _parts(matrix: npt.NDArray[Any]) -> Iterator[Floats]:
-    """A few rows at a time, [rows, blocks, 32]."""
+def parts(matrix: npt.NDArray[Any]) -> Iterator[Floats]:
+    """A few rows of [N, K] at a time, as blocks [rows, ceil(K / 32), 32]; the last of a row is filled with zeros."""
     rows = max(1, _WEIGHTS_AT_ONCE // matrix.shape[1])
     for start in range(0, len(matrix), rows):
         part = np.asarray(matrix[start : start + rows], np.float32)
         part = np.pad(part, ((0, 0), (0, -part.shape[1] % BLOCK)))
         yield part.reshape(len(part), -1, BLOCK)
+
+
+def divisor(scales: Floats) -> Floats:
+    """Scales [..., 1] to divide blocks by; a scale of zero belongs to a block of zeros."""
+    return np.where(scales == 0, np.float32(1), scales)[..., None]
+
+
+def pack(codes: Codes, bits: int) -> Codes:
+    """Put codes of the last axis into bytes."""
+    if bits == 8:
+        return codes
+    if codes.shape[-1] % 2:
+        codes = np.concatenate([codes, np.zeros((*codes.shape[:-1], 1), np.uint8)], -1)
+    packed: Codes = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
+    return packed
+
+
+def unpack(codes: Codes, bits: int) -> Codes:
+    """The codes in the bytes of the last axis."""
+    if bits == 8:
+        return codes
+    return np.stack([codes & 15, codes >> 4], -1).reshape(*codes.shape[:-1], -1)
 
 
 def _join(pieces: Iterable[_Piece]) -> _Piece:
@@ -111,14 +113,13 @@ def _join(pieces: Iterable[_Piece]) -> _Piece:
         np.concatenate([piece.codes for piece in listed]),
         np.concatenate([piece.scales for piece in listed]),
         np.concatenate([piece.zeros for piece in listed]),
-        np.concatenate([piece.offsets for piece in listed]),
     )
 
 
-def _least_error(blocks: Floats, trials: Iterable[_Piece]) -> _Piece:
+def _least_error(blocks: Floats, weights: Floats, trials: Iterable[_Piece]) -> _Piece:
     best, least = None, np.zeros(0, np.float32)
     for trial in trials:
-        error: Floats = np.square(trial.restored() - blocks).sum(-1)
+        error: Floats = (np.square(trial.restored() - blocks) * weights).sum(-1)
         if best is None:
             best, least = trial, error
             continue
@@ -136,8 +137,8 @@ def _symmetric(blocks: Floats, bits: int, steps_to_peak: float) -> _Piece:
     middle = 1 << (bits - 1)
     peak = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
     scales = peak / np.float32(-steps_to_peak)
-    codes = np.clip(np.rint(blocks / _divisor(scales)) + middle, 0, 2 * middle - 1).astype(np.uint8)
-    return _Piece(codes, scales, np.full(scales.shape, middle, np.uint8), np.zeros_like(scales))
+    codes = np.clip(np.rint(blocks / divisor(scales)) + middle, 0, 2 * middle - 1).astype(np.uint8)
+    return _Piece(codes, scales, np.full(scales.shape, middle, np.uint8))
 
 
 def _asymmetric(blocks: Floats, bits: int, shrink: float) -> _Piece:
@@ -145,54 +146,6 @@ def _asymmetric(blocks: Floats, bits: int, shrink: float) -> _Piece:
     levels = (1 << bits) - 1
     low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
     scales = (high - low) * np.float32(shrink / levels)
-    zeros = np.clip(np.rint(-low * np.float32(shrink) / _divisor(scales)[..., 0]), 0, levels)
-    codes = np.clip(np.rint(blocks / _divisor(scales)) + zeros[..., None], 0, levels).astype(np.uint8)
-    return _Piece(codes, scales, zeros.astype(np.uint8), np.zeros_like(scales))
-
-
-def _around_zero(blocks: Floats) -> _Piece:
-    return _symmetric(blocks, 4, 8)
-
-
-def _anywhere(blocks: Floats) -> _Piece:
-    """Sixteen levels from the smallest weight up: as many steps to the largest as make all others fall on one."""
-    low, span = blocks.min(-1), np.ptp(blocks, -1)
-    best = _Piece(
-        np.zeros(blocks.shape, np.uint8),
-        np.zeros_like(span),
-        np.full(span.shape, 8, np.uint8),
-        low.copy(),
-    )
-    open_blocks = span > 0
-    for steps in range(15, 0, -1):
-        scales = span / np.float32(steps)
-        exact = (blocks - low[..., None]) / _divisor(scales)
-        codes = np.rint(exact)
-        found = open_blocks & (np.abs(exact - codes).max(-1) < _ON_GRID)
-        best.codes[found] = codes[found].astype(np.uint8)
-        best.scales[found] = scales[found]
-        # The operator takes 8 off each code.
-        best.offsets[found] = low[found] + 8 * scales[found]
-        open_blocks &= ~found
-        if not open_blocks.any():
-            break
-    return best
-
-
-def _on_grid(blocks: Floats, piece: _Piece) -> bool:
-    error = np.abs(piece.restored() - blocks).max(-1)
-    # A block of one value has no steps: its offset is all there is.
-    return bool((error <= np.abs(piece.scales) * _ON_GRID).all())
-
-
-def _divisor(scales: Floats) -> Floats:
-    return np.where(scales == 0, np.float32(1), scales)[..., None]
-
-
-def _pack(codes: Codes, bits: int) -> Codes:
-    if bits == 8:
-        return codes
-    if codes.shape[-1] % 2:
-        codes = np.concatenate([codes, np.zeros((*codes.shape[:-1], 1), np.uint8)], -1)
-    packed: Codes = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
-    return packed
+    zeros = np.clip(np.rint(-low * np.float32(shrink) / divisor(scales)[..., 0]), 0, levels)
+    codes = np.clip(np.rint(blocks / divisor(scales)) + zeros[..., None], 0, levels).astype(np.uint8)
+    return _Piece(codes, scales, zeros.astype(np.uint8))

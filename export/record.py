@@ -17,6 +17,7 @@ from .sources import Checkpoint
 from .tokenizer_file import save_tokenizer
 from .torch_reference import TorchReference
 from .verify import Measurement, check, measure
+from .views import separate_views
 
 __all__ = ["Conversion", "end_token_ids", "export_model"]
 
@@ -65,7 +66,7 @@ def export_model(
     role, trust = conversion.role, conversion.trust_remote_code
     with progress.step(f"{role}: export"):
         source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
-    graph = _write_graph(source, config, conversion, bundle / role, progress)
+    graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, work=work, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
     with progress.step(f"{role}: verification"):
         reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
@@ -86,6 +87,8 @@ def export_model(
         prompt=prompt,
         source=checkpoint.source,
         passes=graph.passes,
+        # Equal bits without the pass would be luck: four tokens were read.
+        steady_rows="steady-rows" in graph.passes and measurement.steady_rows,
         parity=measurement.parity,
     )
 
@@ -112,10 +115,12 @@ def _context_length(config: Any) -> int:
     return 2048
 
 
-def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path, progress: Progress) -> _Graph:
+def _write_graph(
+    source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, work: Path, progress: Progress
+) -> _Graph:
     import onnx
 
-    from .passes import apply
+    from .passes import apply, finish
     from .quantise import quantise
 
     role = conversion.role
@@ -129,22 +134,44 @@ def _write_graph(source: Path, config: Any, conversion: Conversion, folder: Path
             portable=conversion.portable,
         )
     model = result.model
+    configured = _context_length(config)
+    inputs = _calibrate(model, tokenizer, conversion, configured, work, progress)
     if conversion.precision != "fp32":
         with progress.step(f"{role}: quantisation to {conversion.precision}"):
-            model = quantise(model, conversion.precision)
-    configured = _context_length(config)
+            model = quantise(model, conversion.precision, inputs=inputs)
+    del inputs
+    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes)
     graph = _Graph(
         io=graph_io(model, result.logits_rows),
         cache=cache_shape(model, result.cache_kind),
         context_length=min(configured, result.context_length or configured),
         vocabulary_size=vocabulary_size(model, config.vocab_size),
-        passes=result.applied,
+        passes=result.applied + finished,
         files=_save(model, folder),
     )
+    if graph.files and conversion.precision != "fp16":
+        # Halves are for GPUs, where a second tensor is a second copy.
+        separate_views(folder / "model.onnx")
     # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
     del model, result
     gc.collect()
     return graph
+
+
+def _calibrate(
+    model: Any, tokenizer: Any, conversion: Conversion, context_length: int, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """What the matrices that are rounded to four bits are multiplied with on a short text."""
+    from .calibrate import WINDOW, calibration_text, observe
+    from .quantise import to_calibrate
+
+    names = to_calibrate(model) if conversion.precision == "int4" else []
+    if not names:
+        return {}
+    with progress.step(f"{conversion.role}: calibration"):
+        ids = tokenizer.encode(calibration_text(), verbose=False)
+        folder = work / f"calibration-{conversion.role}"
+        return observe(model, names, ids, folder, window=min(WINDOW, context_length))
 
 
 def _save(model: Any, folder: Path) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ _LONG = (
 )
 _CHUNKS = (4, 8)
 _STEPS = 12
+_CHECKED_TOGETHER = 4
 _CONTINUED = _STEPS + sum(_CHUNKS)
 _ROWS = 32
 """Positions of a prompt that are compared: logits of a large vocabulary are a megabyte each."""
@@ -50,6 +51,8 @@ class Measurement:
 
     parity: Parity
     relative: dict[str, float] = field(default_factory=dict)
+    steady_rows: bool = False
+    """Whether a token read alone has the same logits, to the last bit, as one that is read together with others."""
 
 
 @dataclass
@@ -92,7 +95,7 @@ def measure(
     prompts = [list(encode(text))[:room] for text in _PROMPTS]
     window = sliding_window if sliding_window and sliding_window <= _LONGEST_WINDOW else 128
     prompts.append(_repeat(encode, min(window + 40, room)))
-    runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts)) + _CONTINUED)
+    runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts)) + _CONTINUED + 1)
     tally, matching = _Tally(), 0
     for prompt in prompts:
         continuation = reference.greedy(prompt, _CONTINUED)
@@ -110,7 +113,8 @@ def measure(
         kl=max(0.0, tally.kl / tally.positions),
         greedy_agreement=matching / (len(prompts) * _CONTINUED),
     )
-    return Measurement(parity, {kind: value / spread for kind, value in tally.differences.items()})
+    relative = {kind: value / spread for kind, value in tally.differences.items()}
+    return Measurement(parity, relative, _steady(runner, prompts[0]))
 
 
 def check(measurement: Measurement, precision: str) -> None:
@@ -134,6 +138,14 @@ def _compare_passes(
         found = runner.feed(continuation[at : at + size])
         tally.add(kind, expected[rows + at : rows + at + size], found)
         at += size
+
+
+def _steady(runner: GraphRunner, prompt: list[int]) -> bool:
+    runner.rewind(0)
+    together = runner.feed(prompt, _CHECKED_TOGETHER)
+    runner.rewind(len(prompt) - _CHECKED_TOGETHER)
+    alone = [runner.feed([token]) for token in prompt[-_CHECKED_TOGETHER:]]
+    return np.array_equal(together, np.concatenate(alone))
 
 
 def _greedy(runner: GraphRunner, last: int, count: int) -> list[int]:

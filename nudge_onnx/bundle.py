@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FORMAT = "nudge-onnx-bundle"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 MANIFEST = "nudge.json"
 ROLES = ("base", "nudge", "proxy_base")
 """The models a bundle can hold; the first two are always there."""
@@ -42,13 +42,16 @@ ROLES = ("base", "nudge", "proxy_base")
 
 @dataclass(frozen=True)
 class GraphIO:
-    """Names of a graph's inputs and outputs; `{layer}` runs from 0. `None` means the graph has no such input."""
+    """Names of a graph's inputs and outputs; `{layer}` runs from 0. `None`: the graph has no such one."""
 
     input_ids: str = "input_ids"
     attention_mask: str | None = "attention_mask"
     position_ids: str | None = None
     logits_rows: str | None = None
     logits: str = "logits"
+    top1_id: str | None = None
+    top1_probability: str | None = None
+    log_sum_exp: str | None = None
     past_key: str = "past_key_values.{layer}.key"
     past_value: str = "past_key_values.{layer}.value"
     present_key: str = "present.{layer}.key"
@@ -131,6 +134,8 @@ class ModelRecord:
     external_data: tuple[str, ...] = ()
     parameters: int | None = None
     passes: tuple[str, ...] = ()
+    steady_rows: bool = False
+    """On a CPU, a pass of one row gives the same bits as one of several; it then writes one position more."""
     parity: Parity | None = None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .providers import onnxruntime
 from .session import Graph
+from .slicing import keep_positions
 
 __all__ = ["GrowingCache", "InPlaceCache", "KVCache", "make_cache"]
 
@@ -57,7 +58,7 @@ class InPlaceCache:
         self.length = 0
         self._names = _names(graph)
         self._shape = graph.record.cache
-        self._device = graph.device
+        self._place = (graph.device, graph.device_id)
         self._limit = limit
         self._capacity = 0
         self._bound: Any = None
@@ -95,18 +96,26 @@ class InPlaceCache:
         while capacity < needed:
             capacity *= 2
         capacity = max(needed, min(capacity, self._limit))
-        ortvalue = onnxruntime().OrtValue
         shape = (1, self._shape.kv_heads, capacity, self._shape.head_size)
         grown = []
         # One tensor at a time, so that growing needs one spare buffer and not a second cache.
         for index in range(len(self._names)):
-            fresh = np.zeros(shape, self._shape.dtype)
+            grown.append(self._buffer(shape, self._buffers[index] if self.length else None))
             if self.length:
-                fresh[:, :, : self.length] = self._buffers[index].numpy()[:, :, : self.length]
                 self._buffers[index] = None
-            grown.append(ortvalue.ortvalue_from_numpy(fresh, self._device, 0))
         self._buffers = grown
         self._capacity = capacity
+
+    def _buffer(self, shape: tuple[int, ...], old: Any) -> Any:
+        """A buffer that begins with the `length` positions of `old`. What lies behind them is never read."""
+        ortvalue = onnxruntime().OrtValue
+        if old is None and self._place[0] != "cpu":
+            return ortvalue.ortvalue_from_shape_and_type(shape, np.dtype(self._shape.dtype), *self._place)
+        fresh = np.zeros(shape, self._shape.dtype)
+        if old is not None:
+            # From a device this goes through the host; capacity doubles, so it happens a few times in all.
+            fresh[:, :, : self.length] = old.numpy()[:, :, : self.length]
+        return ortvalue.ortvalue_from_numpy(fresh, *self._place)
 
 
 class GrowingCache:
@@ -116,14 +125,14 @@ class GrowingCache:
         self.length = 0
         self._names = _names(graph)
         self._shape = graph.record.cache
-        self._device = graph.device
-        self._values = [self._value(self._empty()) for _ in self._names]
+        self._place = (graph.device, graph.device_id)
+        self._values = self._empty()
 
     def bind(self, binding: Any, new: int) -> None:
         """Bind what the last pass returned, and let the next one allocate its own."""
         for (past, present), value in zip(self._names, self._values, strict=True):
             binding.bind_ortvalue_input(past, value)
-            binding.bind_output(present, self._device, 0)
+            binding.bind_output(present, *self._place)
 
     def advance(self, binding: Any, new: int) -> None:
         """Keep what the pass returned."""
@@ -134,13 +143,8 @@ class GrowingCache:
     def rewind(self, length: int) -> None:
         """Copy what stands before `length`: these tensors have no spare room."""
         if length < self.length:
-            self._values = [
-                self._value(np.ascontiguousarray(value.numpy()[:, :, :length]))
-                if length
-                else self._value(self._empty())
-                for value in self._values
-            ]
-            self.length = length
+            kept = keep_positions(self._values, length, self._shape.dtype, *self._place) if length else self._empty()
+            self._values, self.length = kept, length
 
     @property
     def nbytes(self) -> int:
@@ -148,8 +152,6 @@ class GrowingCache:
         shape = self._shape
         return len(self._names) * shape.kv_heads * shape.head_size * self.length * np.dtype(shape.dtype).itemsize
 
-    def _empty(self) -> np.ndarray:
-        return np.zeros((1, self._shape.kv_heads, 0, self._shape.head_size), self._shape.dtype)
-
-    def _value(self, array: np.ndarray) -> Any:
-        return onnxruntime().OrtValue.ortvalue_from_numpy(array, self._device, 0)
+    def _empty(self) -> list[Any]:
+        none = np.zeros((1, self._shape.kv_heads, 0, self._shape.head_size), self._shape.dtype)
+        return [onnxruntime().OrtValue.ortvalue_from_numpy(none, *self._place) for _ in self._names]

@@ -33,9 +33,7 @@ class Softmax:
         self._max = float(logits[self.argmax])
         # arg-max stops at the first NaN, and at minus infinity only where there is nothing else.
         if not np.isfinite(self._max):
-            raise LogitsError(
-                f"the {model} model returned {self._max} logits; its graph or its precision is broken, export it again"
-            )
+            raise broken_logits(model, self._max)
         np.subtract(logits, self._max, out=self._scratch)
         np.exp(self._scratch, out=self._scratch)
         self._sum = float(self._scratch.sum(dtype=np.float64)) if len(logits) < 4096 else float(self._scratch.sum())
@@ -57,6 +55,13 @@ class Softmax:
         shifted = np.maximum(self.logits - np.float32(self._max), np.float32(-100.0))
         nats = np.log(self._sum) - float((self._scratch * shifted).sum()) / self._sum
         return float(nats / np.log(len(self.logits)))
+
+
+def broken_logits(model: str, value: float) -> LogitsError:
+    """The error for a row that holds no probabilities."""
+    return LogitsError(
+        f"the {model} model returned {value} logits; its graph or its precision is broken, export it again"
+    )
 
 
 def top1(softmax: Softmax, gamma: float) -> bool:

@@ -14,15 +14,16 @@ from nudge_onnx.errors import ContextLengthError, NudgeError
 from .baselines import alone, ensemble, mixed, proxy_tuning
 from .decoder import Decoder
 from .draft import token_cuts, word_cuts
-from .gates import Gate, resolve_gate
+from .gates import Gate, resolve_gate, top1
+from .loading import open_models
 from .loop import NudgingLoop, Pieces
+from .memory import peak_memory
 from .pool import CachePool, Readers
 from .prompt import Message, PromptIds, as_messages, render
 from .providers import ProviderSpec
-from .reader import Chooser, Reader
+from .reader import Chooser, HeadChooser, Reader
 from .results import Answer, FinishReason, Piece, Timings
 from .sampling import Sampling
-from .session import open_graph
 from .speculation import Speculation, SpeculationMode
 from .stops import cut_at_stops
 from .text import Transcript
@@ -117,24 +118,29 @@ class NudgedLM:
         providers: Sequence[ProviderSpec] = ("cpu",),
         threads: int | None = None,
         cache_mib: int = 512,
+        cache_dir: str | Path | None = None,
     ) -> NudgedLM:
         """Open a bundle.
 
         `providers` are execution providers in order of preference, by short name (`cpu`, `cuda`, `tensorrt`) or full
         name, alone or as `(name, options)`. `threads` per model, by default the cores. `cache_mib` bounds the KV
-        caches that are kept for conversations to come back to.
+        caches that are kept for conversations to come back to. `cache_dir` is a folder for what a provider prepares
+        of the graphs (see docs/providers.md): later loads find it there, and processes on one machine share it.
 
         Raises `BundleError`, `ProviderError`, `RuntimeMissingError`.
         """
         start = time.perf_counter()
         bundle = Bundle.open(folder)
-        roles = bundle.manifest.models
-        graphs = {role: open_graph(bundle, role, providers, threads) for role in roles}
-        tokenizers = {role: Tokenizer(bundle.path(model.tokenizer)) for role, model in roles.items()}
+        graphs, tokenizers = open_models(bundle, providers, threads, None if cache_dir is None else Path(cache_dir))
         pool = CachePool(lambda: {role: Reader(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20)
         lm = cls(bundle, graphs, tokenizers, pool)
         lm.load_seconds = time.perf_counter() - start
         return lm
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes of physical memory that this process held so far; `None` where the system does not say."""
+        return peak_memory()
 
     @property
     def providers(self) -> dict[str, str]:
@@ -192,7 +198,10 @@ class NudgedLM:
                 bytes_of = self._tokenizers["base"].bytes_of
                 return mixed([(readers[r], prompts[r]) for r in prompts], mix, ends, bytes_of, answer)
             for role, ids in prompts.items():
-                readers[role].start(Chooser(role, choose[role], gate_of, gamma, len(ids.ids)))
+                if gate_of is top1 and choose[role].greedy and readers[role].decoder.has_head:
+                    readers[role].start_with_head(HeadChooser(role, gamma))
+                else:
+                    readers[role].start(Chooser(role, choose[role], gate_of, gamma, len(ids.ids)))
             kind = IdWriter if policy == "token" else Writer
             writers = {
                 role: kind(readers[role], ids, self._tokenizers[role], self._ends(role))
@@ -262,6 +271,7 @@ class NudgedLM:
                 start = time.perf_counter()
         finally:
             count()
+            timings.peak_memory = peak_memory()
             self._pool.release(readers)
 
     def _prompt(self, role: str, messages: Sequence[Message], system: str) -> PromptIds:

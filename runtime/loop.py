@@ -49,7 +49,7 @@ class NudgingLoop:
 
     def _rounds(self) -> Pieces:
         if not self.speculation.off:
-            self.nudge.guess_from(Habit())
+            self.nudge.guess_from(Habit(self.nudge.costs))
         accepted, offers = "", 0
         while not self.answer.full:
             draft = self.nudge.draft(self.answer, self.draft_tokens)  # 1

@@ -7,26 +7,48 @@ from typing import Any, TypeAlias
 
 from nudge_onnx.errors import ProviderError, RuntimeMissingError
 
-__all__ = ["ProviderSpec", "check_loaded", "resolve_providers"]
+from .shared_libraries import missing_library
+
+__all__ = ["Provider", "ProviderSpec", "check_loaded", "onnxruntime", "resolve_providers", "short_name"]
 
 ProviderSpec: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 """A provider's short or full name, alone or with its options."""
+
+Provider: TypeAlias = "tuple[str, dict[str, str]]"
+"""A provider's full name and its options, as ONNX Runtime takes them."""
 
 _FULL = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
     "directml": "DmlExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
     "qnn": "QNNExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "dnnl": "DnnlExecutionProvider",
+    "nnapi": "NnapiExecutionProvider",
+    "vitisai": "VitisAIExecutionProvider",
+    "cann": "CANNExecutionProvider",
+    "azure": "AzureExecutionProvider",
 }
 _SHORT = {full: short for short, full in _FULL.items()}
+_CPU = _FULL["cpu"]
 
 _NEEDS = {
-    "CUDAExecutionProvider": "it needs an NVIDIA driver, CUDA 13 and cuDNN 9 beside onnxruntime-gpu",
-    "TensorrtExecutionProvider": "it needs an NVIDIA driver, CUDA 13, cuDNN 9 and TensorRT 10 beside onnxruntime-gpu",
+    "CUDAExecutionProvider": "onnxruntime-gpu needs an NVIDIA driver, CUDA and cuDNN 9",
+    "TensorrtExecutionProvider": "onnxruntime-gpu needs an NVIDIA driver, CUDA, cuDNN 9 and TensorRT 10",
 }
+
+# A captured graph runs again on the shapes and buffers it was captured with: from the second pass on, wrong answers.
+_GRAPH_CAPTURE = frozenset({"enable_cuda_graph", "trt_cuda_graph_enable", "enable_graph_capture"})
+
+# What a decoder's time goes into. Providers leave small nodes about shapes to the CPU on purpose; these they do not.
+_WORK = frozenset({"MatMul", "MatMulNBits", "Gemm", "GroupQueryAttention", "MultiHeadAttention", "Attention"})
 
 
 def onnxruntime() -> Any:
@@ -40,45 +62,93 @@ def onnxruntime() -> Any:
     return ort
 
 
-def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[tuple[str, dict[str, Any]]]:
-    """The providers of `wanted` that this build of ONNX Runtime has, by full name with options, in the same order.
+def short_name(full: str) -> str:
+    """The name that users write, `cuda` for `CUDAExecutionProvider`."""
+    return _SHORT.get(full, full)
 
-    Raises `ProviderError` for a name nobody knows, and where none of them is available.
+
+def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
+    """The providers of `wanted` that can load here, by full name with options, in the same order.
+
+    Raises `ProviderError` for a name nobody knows, where this build of ONNX Runtime has none of them, and where those
+    that it has lack a shared library.
     """
     available = onnxruntime().get_available_providers()
-    found: list[tuple[str, dict[str, Any]]] = []
-    for spec in [wanted] if isinstance(wanted, str) else wanted:
-        name, options = (spec, {}) if isinstance(spec, str) else (spec[0], dict(spec[1]))
+    found: list[Provider] = []
+    specs = [wanted] if isinstance(wanted, str) else wanted
+    for spec in specs:
+        name, options = (spec, {}) if isinstance(spec, str) else (spec[0], spec[1])
         full = _FULL.get(name.lower(), name)
         if full not in _SHORT and full not in available:
             raise ProviderError(f"unknown provider {name!r}; available here: {_names(available)}")
         if full in available:
-            found.append((full, options))
+            found.append((full, {key: _text(value) for key, value in options.items()}))
+            _check_options(*found[-1])
     if not found:
-        asked = ", ".join(repr(spec if isinstance(spec, str) else spec[0]) for spec in wanted) or "(none)"
+        asked = ", ".join(repr(spec if isinstance(spec, str) else spec[0]) for spec in specs) or "(none)"
         raise ProviderError(
             f"provider {asked} is not in this build of ONNX Runtime; available here: {_names(available)}. "
             "Install the build that has it or add a fallback such as 'cpu'"
         )
-    return found
+    # ONNX Runtime would find out too, and write pages about it to stderr.
+    loadable = [provider for provider in found if missing_library(provider[0]) is None]
+    if not loadable:
+        raise not_loaded(found[0][0])
+    return loadable
 
 
-def check_loaded(session: Any, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """The short name of the provider that a session runs on.
+def check_loaded(session: Any, wanted: Sequence[Provider]) -> str:
+    """The full name of the provider that a session runs on.
 
-    Raises `ProviderError` if none of `wanted` came up, which ONNX Runtime itself only logs.
+    Raises `ProviderError` if none of `wanted` came up, which ONNX Runtime itself only logs, or if one came up and
+    left the work to a CPU that nobody asked for.
     """
     loaded = session.get_providers()
     for name, _ in wanted:
         if name in loaded:
-            return _SHORT.get(name, name)
-    name = wanted[0][0]
-    why = _NEEDS.get(name, "ONNX Runtime's log above says why")
-    raise ProviderError(
-        f"provider {_SHORT.get(name, name)!r} did not load: {why}. "
-        f"Loaded: {_names(loaded)}; add 'cpu' to fall back to it"
+            if name != _CPU and _CPU not in dict(wanted):
+                _check_work(session, name)
+            return name
+    raise not_loaded(wanted[0][0])
+
+
+def not_loaded(name: str, reason: str = "") -> ProviderError:
+    """The error that says why a provider did not load: the shared library that is missing, if it is one."""
+    library = missing_library(name)
+    why = f"the library {library} is missing" if library else reason or "ONNX Runtime's log says why"
+    needs = f" ({_NEEDS[name]})" if name in _NEEDS else ""
+    return ProviderError(
+        f"provider {short_name(name)!r} did not load: {why}{needs}. Add 'cpu' to the providers to fall back to it"
     )
 
 
+def _check_options(name: str, options: Mapping[str, str]) -> None:
+    for key in _GRAPH_CAPTURE & set(options):
+        if options[key].lower() not in ("0", "false"):
+            raise ProviderError(
+                f"{short_name(name)} option {key} replays the first pass with its shapes, and a decoder's passes grow; "
+                "leave it out"
+            )
+
+
+def _check_work(session: Any, name: str) -> None:
+    try:
+        parts = session.get_provider_graph_assignment_info()
+    except Exception:  # a build that keeps no such record
+        return
+    work = [part.ep_name for part in parts for node in part.get_nodes() if node.op_type in _WORK]
+    on_cpu = work.count(_CPU)
+    if on_cpu:
+        raise ProviderError(
+            f"provider {short_name(name)!r} loaded and would leave {on_cpu} of {len(work)} matrix products and "
+            "attentions to the CPU. Add 'cpu' to the providers to allow it, or export for another target"
+        )
+
+
+def _text(value: Any) -> str:
+    # ONNX Runtime takes text only, and reads a Python bool's "True" as neither 1 nor true.
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
 def _names(full: Sequence[str]) -> str:
-    return ", ".join(_SHORT.get(name, name) for name in full)
+    return ", ".join(short_name(name) for name in full)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from .decoder import Decoder
-from .gates import Gate, Logits, Softmax
+from .gates import Gate, Logits, Softmax, broken_logits
+from .outputs import Rows, Summary
 from .prefix import common_prefix
 from .sampling import Sampling
 
-__all__ = ["Choice", "Chooser", "Reader"]
+__all__ = ["Choice", "Chooser", "HeadChooser", "Reader"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,20 @@ class Chooser:
         return Choice(token, softmax.top1, self._gate(softmax, self._gamma))
 
 
+class HeadChooser:
+    """Turns what the uncertainty head says of a row into a `Choice`: greedy, and the gate of the paper."""
+
+    def __init__(self, model: str, gamma: float) -> None:
+        self._model = model
+        self._gamma = gamma
+
+    def __call__(self, summary: Summary, context: Sequence[int]) -> Choice:
+        """The choice after any context; raises `LogitsError` for broken logits."""
+        if not 0 < summary.top1 <= 1:
+            raise broken_logits(self._model, summary.top1)
+        return Choice(summary.argmax, summary.top1, summary.top1 >= self._gamma)
+
+
 Row = TypeVar("Row")
 
 # A prompt that shares less than this with a cache (a BOS, the beginning of a template) is read as if it shared nothing.
@@ -64,7 +79,7 @@ class Reader(Generic[Row]):
         self.decoder = decoder
         self._held: list[int] = []
         self._rows: list[Row | None] = []
-        self._choose: Callable[[Logits, Sequence[int]], Row] | None = None
+        self._choose: Callable[[Any, Sequence[int]], Row] | None = None
 
     @property
     def held(self) -> Sequence[int]:
@@ -73,6 +88,14 @@ class Reader(Generic[Row]):
 
     def start(self, choose: Callable[[Logits, Sequence[int]], Row]) -> None:
         """Begin an answer: `choose` reads the logits from now on. The cache stays."""
+        self._begin(choose, head=False)
+
+    def start_with_head(self, choose: Callable[[Summary, Sequence[int]], Row]) -> None:
+        """Begin an answer: `choose` reads what the graph's uncertainty head says. The cache stays."""
+        self._begin(choose, head=True)
+
+    def _begin(self, choose: Callable[[Any, Sequence[int]], Row], *, head: bool) -> None:
+        self.decoder.read(head=head)
         self._choose = choose
         self._rows = [None] * len(self._held)
 
@@ -112,12 +135,12 @@ class Reader(Generic[Row]):
         self.decoder.rewind(shared)
         self._keep(new, self.decoder.feed(new, rows))
 
-    def _keep(self, new: Sequence[int], logits: Logits) -> None:
-        """Remember what was made of the logits after the last of the `new` ids."""
+    def _keep(self, new: Sequence[int], rows: Rows) -> None:
+        """Remember what was made of the rows after the last of the `new` ids."""
         assert self._choose is not None, "start() comes first"
         held = [*self._held, *new]
-        ends = range(len(held) - len(logits) + 1, len(held) + 1)
-        fresh = [self._choose(row, held[:end]) for row, end in zip(logits, ends, strict=True)]
+        ends = range(len(held) - len(rows) + 1, len(held) + 1)
+        fresh = [self._choose(row, held[:end]) for row, end in zip(rows, ends, strict=True)]
         self._held = held
         self._rows += [None] * (len(new) - len(fresh))
         self._rows += fresh

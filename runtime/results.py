@@ -29,10 +29,10 @@ class Piece:
 
 @dataclass
 class Timings:
-    """Seconds of wall time, and what the models were fed."""
+    """Seconds of wall time, what the models were fed, and memory."""
 
     load: float = 0.0
-    """Opening the bundle and both sessions (once per `NudgedLM`)."""
+    """Opening the bundle, sessions and tokenizers (once per `NudgedLM`)."""
     prefill: float = 0.0
     """From the call to both prompts being in the caches."""
     decode: float = 0.0
@@ -41,6 +41,8 @@ class Timings:
     """Tokens that each model was fed, prompt included; what a cache already held is not fed again."""
     passes: dict[str, int] = field(default_factory=dict)
     """Forward passes of each model."""
+    peak_memory: int | None = None
+    """Most bytes that the process held up to the answer's end; `None` where the system does not say."""
 
 
 @dataclass(frozen=True)

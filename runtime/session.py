@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 from nudge_onnx.errors import BundleError
 
-from .providers import ProviderSpec, check_loaded, onnxruntime, resolve_providers
+from .graph_cache import Entry
+from .machine import processor
+from .providers import Provider, ProviderSpec, check_loaded, not_loaded, onnxruntime, resolve_providers, short_name
+from .tensorrt import tensorrt_options
 
 __all__ = ["Graph", "open_graph"]
+
+_CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,9 @@ class Graph:
     session: Any
     record: ModelRecord
     provider: str
+    """Short name, for example `cuda`."""
+    device_id: int = 0
+    """Which of several devices of its kind the provider runs on."""
 
     @property
     def device(self) -> str:
@@ -28,35 +37,132 @@ class Graph:
         return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
 
 
-def open_graph(bundle: Bundle, role: str, providers: Sequence[ProviderSpec], threads: int | None = None) -> Graph:
+def open_graph(
+    bundle: Bundle,
+    role: str,
+    providers: Sequence[ProviderSpec],
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+) -> Graph:
     """Open the graph of `role`; `threads` is ONNX Runtime's intra-op count, by default the number of cores.
+
+    With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there; TensorRT
+    keeps its engines there.
 
     Raises `ProviderError` if no wanted provider loads and `BundleError` if ONNX Runtime refuses the graph.
     """
-    ort = onnxruntime()
     record = bundle.manifest.models[role]
     wanted = resolve_providers(providers)
-    options = ort.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
-    path = bundle.path(record.graph)
-    try:
-        session = ort.InferenceSession(
-            str(path), options, providers=[name for name, _ in wanted], provider_options=[opts for _, opts in wanted]
-        )
-    except Exception as error:  # onnxruntime raises a family of types of its own
-        reason = str(error).splitlines()[0]
-        raise BundleError(
-            f"ONNX Runtime cannot open {record.graph} ({reason}); check it with nudge-onnx inspect --check"
-        ) from None
-    provider = check_loaded(session, wanted)
+    session = None
+    if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
+        session = _open_cached(bundle, role, wanted, threads, cache_dir)
+    if session is None:
+        prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
+        session = _open(bundle.path(record.graph), record.graph, prepared, _options(wanted, threads))
+    name = check_loaded(session, wanted)
     missing = _expected_inputs(record) - {i.name for i in session.get_inputs()}
     if missing:
         raise BundleError(
             f"{record.graph} lacks the input {sorted(missing)[0]} that its manifest names; export it again"
         )
-    return Graph(session, record, provider)
+    return Graph(session, record, short_name(name), int(dict(wanted)[name].get("device_id", 0)))
+
+
+def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
+    options = onnxruntime().SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Two sessions have their threads each on the same cores, and idle ones spin for a millisecond or more before they
+    # sleep: those of the model that has the pen wait for those of the one that handed it over, or of another process.
+    # Long enough to bridge the small nodes between two matrix products is long enough. On two busy cores answers of
+    # the int8 demo pair took 0.6 of the time; without any spinning 0.45, but a model alone on quiet cores then loses
+    # a quarter.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+    options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
+    if all(name != _CPU for name, _ in wanted):
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def _prepared(
+    wanted: Sequence[Provider], record: ModelRecord, sha256: str, role: str, cache_dir: Path | None
+) -> list[Provider]:
+    """`wanted` with what TensorRT needs: options for this model, and CUDA for the nodes that it does not take."""
+    prepared = list(wanted)
+    for at, (name, options) in enumerate(wanted):
+        if name == _TENSORRT:
+            cache = None
+            if cache_dir is not None:
+                cache = cache_dir / f"tensorrt-{role}-{sha256[:24]}"
+                cache.mkdir(parents=True, exist_ok=True)
+            prepared[at] = (name, tensorrt_options(record, options, cache))
+            if _CUDA not in dict(wanted) and _CUDA in onnxruntime().get_available_providers():
+                prepared.insert(at + 1, (_CUDA, {k: v for k, v in options.items() if k == "device_id"}))
+    return prepared
+
+
+def _open_cached(
+    bundle: Bundle, role: str, wanted: Sequence[Provider], threads: int | None, cache_dir: Path
+) -> Any | None:
+    """A session on the cached graph, or `None`, with a warning, where there is none that can be used."""
+    ort = onnxruntime()
+    record = bundle.manifest.models[role]
+    files = bundle.manifest.files
+    depends_on = {
+        "files": {path: files[path].sha256 for path in (record.graph, *record.external_data)},
+        "onnxruntime": f"{ort.__version__} {ort.get_build_info()}",
+        "providers": [[name, options] for name, options in wanted],
+        "processor": processor(),
+    }
+
+    def write(path: Path) -> None:
+        options = _options(wanted, threads)
+        options.optimized_model_filepath = str(path)
+        # Small tensors stay in the graph, where shape inference reads them.
+        for key, value in {
+            "session.optimized_model_external_initializers_file_name": f"{path.name}.data",
+            "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+            "session.save_external_prepacked_constant_initializers": "1",
+        }.items():
+            options.add_session_config_entry(key, value)
+        _open(bundle.path(record.graph), record.graph, wanted, options)
+
+    entry = Entry(cache_dir, role, depends_on)
+    path = entry.graph(write)
+    if path is None:
+        return None
+    options = _options(wanted, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
+    try:
+        return _open(path, record.graph, wanted, options)
+    except BundleError as error:
+        entry.drop(str(error))
+        return None
+
+
+def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> Any:
+    try:
+        # Left to itself, a session prints to stdout that a provider failed, and comes up on the CPU.
+        return onnxruntime().InferenceSession(
+            str(path),
+            options,
+            providers=[full for full, _ in wanted],
+            provider_options=[opts for _, opts in wanted],
+            enable_fallback=0,
+        )
+    except Exception as error:  # onnxruntime raises a family of types of its own
+        reason = str(error).splitlines()[0]
+        if _is_about_provider(reason):
+            if len(wanted) > 1:
+                return _open(path, name, wanted[1:], options)
+            raise not_loaded(wanted[0][0], reason) from None
+        raise BundleError(
+            f"ONNX Runtime cannot open {name} ({reason}); check it with nudge-onnx inspect --check"
+        ) from None
+
+
+def _is_about_provider(reason: str) -> bool:
+    return "ExecutionProvider" in reason or "TensorRT" in reason or "CUDA" in reason
 
 
 def _expected_inputs(record: ModelRecord) -> set[str]:

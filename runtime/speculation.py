@@ -14,9 +14,9 @@ __all__ = ["CostModel", "Costs", "Habit", "Speculation", "SpeculationMode"]
 SpeculationMode: TypeAlias = "int | Literal['auto', 'off']"
 """`off`, `auto`, or how many tokens to read ahead wherever there is a guess."""
 
-_BUCKETS = (2, 4, 8, 16)
-# What a pass of so many rows costs beside one of two before it was ever measured (int8 weights on a CPU).
-_PRIOR = {2: 1.0, 4: 1.4, 8: 2.0, 16: 3.2}
+_BUCKETS = (1, 2, 4, 8, 16)
+# What a pass of so many rows costs beside one of one row before it was ever measured (int8 weights on a CPU).
+_PRIOR = {1: 1.0, 2: 1.1, 4: 1.5, 8: 2.2, 16: 3.6}
 _FORGET = 0.1
 # Drafting ahead must promise this much before it is tried: a wrong promise costs time, a missed one does not.
 _MARGIN = 0.9
@@ -30,38 +30,49 @@ class CostModel(Protocol):
 
 
 class Costs:
-    """A running mean of the time of passes, by their number of rows."""
+    """A running mean of the time of passes, by their number of rows; the smallest pass has `least_rows`."""
 
-    def __init__(self) -> None:
+    def __init__(self, least_rows: int = 1) -> None:
+        self._least_rows = least_rows
         self._seconds: dict[int, float] = {}
 
     def add(self, rows: int, seconds: float) -> None:
         """Count a pass; one of more rows than a draft has is a prefill and says nothing here."""
         if rows <= _BUCKETS[-1]:
-            bucket = next(b for b in _BUCKETS if rows <= b)
+            bucket = self._bucket(rows)
             known = self._seconds.get(bucket, seconds)
             # A pause of the machine is no cost of the pass.
             self._seconds[bucket] = known + _FORGET * (min(seconds, 3 * known) - known)
 
     def of(self, rows: int) -> float:
         """Seconds of a pass of `rows` rows; 0 while nothing is known."""
-        bucket = next((b for b in _BUCKETS if rows <= b), _BUCKETS[-1])
+        bucket = self._bucket(rows)
         if bucket in self._seconds:
             return self._seconds[bucket]
         for other, seconds in self._seconds.items():
             return seconds * _PRIOR[bucket] / _PRIOR[other]
         return 0.0
 
+    def _bucket(self, rows: int) -> int:
+        return next((b for b in _BUCKETS if max(rows, self._least_rows) <= b), _BUCKETS[-1])
+
 
 class Habit:
-    """What followed the last one or two tokens before: a guess that fills the second row, which a pass has anyway."""
+    """What followed the last one or two tokens before: a guess for a second row, where that pays."""
 
-    def __init__(self) -> None:
+    def __init__(self, costs: CostModel) -> None:
+        self._costs = costs
         self._known: list[int] = []
         self._after: dict[tuple[int, ...], int] = {}
+        self._hits = 0.5
+        self._open: tuple[int, int] | None = None
 
     def learn(self, ids: Sequence[int]) -> None:
         """Take note of a text's ids."""
+        if self._open is not None and self._open[0] < len(ids):
+            at, guess = self._open
+            self._hits += _FORGET * ((ids[at] == guess) - self._hits)
+            self._open = None
         for end in range(common_prefix(self._known, ids), len(ids)):
             for order in (1, 2):
                 if end >= order:
@@ -69,11 +80,13 @@ class Habit:
         self._known = list(ids)
 
     def guess(self, ids: Sequence[int]) -> Sequence[int]:
-        """At most one id that may come after `ids`."""
+        """At most one id that may come after `ids`; none while guesses cost more than they save."""
         for order in (2, 1):
             known = self._after.get(tuple(ids[-order:]))
             if known is not None:
-                return (known,)
+                self._open = len(ids), known
+                pays = (1 + self._hits) * self._costs.of(1) >= self._costs.of(2)
+                return (known,) if pays else ()
         return ()
 
 
@@ -115,12 +128,12 @@ class Speculation:
         """How many of the `available` guessed tokens to read in the next pass of the base model."""
         if self._fixed is not None:
             return min(self._fixed, available)
-        # A pass has two rows at the least, so one guess is free.
-        best, best_rate = min(1, available), self._rate(1)
+        best, best_rate = 0, self._rate(0)
         for bucket in _BUCKETS[1:]:
             count = min(bucket - 1, available)
             rate = self._rate(count)
-            if rate > best_rate:
+            # Before anything was measured all rates are zero, and the first guess is as good as free.
+            if rate > best_rate or best == 0 == rate:
                 best, best_rate = count, rate
         return best
 

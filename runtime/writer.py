@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from .draft import START, Cut, Draft
 from .prompt import PromptIds
 from .reader import Choice, Reader
-from .speculation import Habit
+from .speculation import CostModel, Habit
 from .text import Transcript, open_bytes
 from .tokenizer import Tokenizer
 
@@ -24,6 +24,11 @@ class Writer:
         self.tokenizer = tokenizer
         self._ends = ends
         self._habit: Habit | None = None
+
+    @property
+    def costs(self) -> CostModel:
+        """What the model's passes cost."""
+        return self._reader.decoder.costs
 
     def guess_from(self, habit: Habit) -> None:
         """Draft with guesses: fewer passes for the same draft."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,8 +29,8 @@ def test_run_streams_the_answer_to_stdout_and_figures_to_stderr(tiny_word_pair: 
     result = invoke("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "20", "--stats")
     assert result.exit_code == 0
     assert result.stdout == expected.text + "\n"
-    assert f"finish: {expected.finish_reason}" in result.stderr
-    assert "tokens/s" in result.stderr
+    assert f"finish: {expected.finish_reason}, on cpu\n" in result.stderr
+    assert re.search(r"[0-9.]+ tokens/s, load [0-9.]+ s, .* peak memory [0-9,]+ MiB, ", result.stderr)
 
 
 def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
@@ -38,6 +39,8 @@ def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
     assert answer["text"] == "".join(piece["text"] for piece in answer["pieces"])
     assert {piece["source"] for piece in answer["pieces"]} <= {"base", "nudge"}
     assert answer["timings"]["fed"]["base"] > 0
+    assert answer["timings"]["load"] > 0
+    assert answer["timings"]["peak_memory"] > 40 << 20
 
 
 def test_colour_marks_the_nudging_words_only_where_it_is_wanted(tiny_word_pair: Pair) -> None:
@@ -63,6 +66,37 @@ def test_a_bad_value_gets_one_line(tiny_word_pair: Pair, arguments: list[str], m
     assert result.stdout == ""
     assert result.stderr.startswith(f"Error: {message}")
     assert result.stderr.count("\n") == 1
+
+
+def test_options_of_a_provider_go_to_that_provider(tiny_word_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    load = NudgedLM.load
+    monkeypatch.setattr(NudgedLM, "load", lambda folder, **options: seen.update(options) or load(folder))
+    shapes = "tensorrt.trt_profile_min_shapes=input_ids:1x1,past_key_values.0.key:1x1x0x8"
+    arguments = ["--provider", "TensorRT", "--provider", "cuda", "--provider-option", shapes]
+    arguments += ["--provider-option", "cuda.device_id=1", "--provider-option", "cuda.arena_extend_strategy=a=b"]
+    assert invoke("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "1", *arguments).exit_code == 0
+    assert seen["providers"] == [
+        ("TensorRT", {"trt_profile_min_shapes": shapes.partition("=")[2]}),
+        ("cuda", {"device_id": "1", "arena_extend_strategy": "a=b"}),
+    ]
+    for bad in ("cuda", "cuda.device_id", "=1", ".key=1"):
+        result = invoke("run", tiny_word_pair.bundle, "the cat", "--provider-option", bad)
+        assert result.exit_code == 2
+        assert "is not of the form provider.key=value" in result.stderr
+    result = invoke("run", tiny_word_pair.bundle, "the cat", "--provider-option", "cuda.device_id=1")
+    assert "--provider-option is about cuda, and --provider names cpu" in result.stderr
+
+
+def test_inspect_says_what_a_model_takes_without_loading_it(tiny_word_pair: Pair) -> None:
+    code = (
+        "import sys; from nudge_onnx.cli import main; main(['inspect', sys.argv[1]], standalone_mode=False); "
+        "assert not {'numpy', 'onnxruntime', 'tokenizers'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tiny_word_pair.bundle)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Two layers, two heads of 16, keys and values in float32: 512 bytes a token.
+    assert re.search(r"memory +[0-9.]+ MiB of weights, 0\.5 KiB of cache a token \(0\.2 MiB for the whole", shown)
 
 
 def test_an_empty_prompt_is_a_usage_error(tiny_word_pair: Pair) -> None:

@@ -19,8 +19,10 @@ from .graph import Graph
 from .group_query_attention import context_rows, group_query_attention
 from .last_rows import LOGITS_ROWS, last_rows
 from .shared_embedding import shared_embedding
+from .steady_rows import steady_rows
+from .uncertainty_head import uncertainty_head
 
-__all__ = ["PASSES", "Result", "apply"]
+__all__ = ["PASSES", "Result", "apply", "finish"]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]
 
@@ -34,8 +36,10 @@ _CONTRIB: dict[str, Pass] = {
     "shared-embedding": shared_embedding,
 }
 
-PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB)
-"""Names of all passes, in the order they run."""
+_FINISHING: dict[str, Pass] = {"steady-rows": steady_rows, "uncertainty-head": uncertainty_head}
+
+PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_FINISHING)
+"""Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,29 @@ def apply(
     if unknown := set(skip) - set(PASSES):
         raise ValueError(f"unknown pass {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
     graph = Graph(model)
-    applied = []
-    for name, run in {**_PORTABLE, **({} if portable else _CONTRIB)}.items():
-        if name not in skip and run(graph, config):
-            graph.sweep()
-            applied.append(name)
+    applied = _run({**_PORTABLE, **({} if portable else _CONTRIB)}, graph, config, skip)
     return Result(
         model=model,
-        applied=tuple(applied),
+        applied=applied,
         cache_kind="in_place" if "group-query-attention" in applied else "growing",
         logits_rows=LOGITS_ROWS if LOGITS_ROWS in graph.inputs else None,
         inputs=graph.inputs,
         context_length=context_rows(config) if "group-query-attention" in applied else None,
     )
+
+
+def finish(model: onnx.ModelProto, config: Mapping[str, Any], *, skip: Collection[str] = ()) -> tuple[str, ...]:
+    """Run the passes that need weights in their final precision; returns the names of those that changed `model`.
+
+    They add standard operators only.
+    """
+    return _run(_FINISHING, Graph(model), config, skip)
+
+
+def _run(passes: Mapping[str, Pass], graph: Graph, config: Mapping[str, Any], skip: Collection[str]) -> tuple[str, ...]:
+    applied = []
+    for name, run in passes.items():
+        if name not in skip and run(graph, config):
+            graph.sweep()
+            applied.append(name)
+    return tuple(applied)

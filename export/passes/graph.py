@@ -203,6 +203,10 @@ class Graph:
         """Add an input of this ONNX element type and shape (a string is a free dimension)."""
         self.proto.input.append(helper.make_tensor_value_info(name, element, list(shape)))
 
+    def expose(self, name: str, element: int, shape: Sequence[str | int]) -> None:
+        """Make a value an output of this ONNX element type and shape."""
+        self.proto.output.append(helper.make_tensor_value_info(name, element, list(shape)))
+
     def reshape(self, name: str, shape: Sequence[str | int]) -> None:
         """Write the shape of an input or output anew."""
         for value in (*self.proto.input, *self.proto.output):

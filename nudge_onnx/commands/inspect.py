@@ -13,6 +13,7 @@ from .options import bundle_argument
 
 __all__ = ["command"]
 
+_BYTES = {"float32": 4, "float16": 2}
 _TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy base model"}
 
 
@@ -53,6 +54,7 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
         ("context", f"{model.context_length:,} tokens"),
         ("precision", f"{model.precision}, {size / 1e6:,.1f} MB with its tokenizer"),
         ("cache", f"{model.cache.kind}, {model.cache.dtype}"),
+        ("memory", _memory(bundle, model)),
         ("passes", ", ".join(model.passes) or "none"),
     ]
     if model.parity:
@@ -65,6 +67,17 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _memory(bundle: Bundle, model: ModelRecord) -> str:
+    """What the model takes at the least: its weights, and its cache by the length of the text."""
+    weights = sum(bundle.manifest.files[path].bytes for path in (model.graph, *model.external_data))
+    cache = model.cache
+    token = 2 * cache.layers * cache.kv_heads * cache.head_size * _BYTES.get(cache.dtype, 4)
+    return (
+        f"{weights / 2**20:,.1f} MiB of weights, {token / 2**10:,.1f} KiB of cache a token "
+        f"({token * model.context_length / 2**20:,.1f} MiB for the whole context)"
+    )
 
 
 def _millions(parameters: int | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +30,20 @@ class _Speculation(click.ParamType[Any]):
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is none of auto, off, or a number of tokens", param, ctx)
+
+
+class _ProviderOption(click.ParamType[Any]):
+    name = "provider.key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        # Only the first dot and the first sign count: values hold both (paths, shape profiles).
+        target, equals, text = str(value).partition("=")
+        provider, dot, key = target.partition(".")
+        if not (provider and dot and key and equals):
+            self.fail(f"{value!r} is not of the form provider.key=value, as in cuda.device_id=1", param, ctx)
+        return provider.lower(), key, text
 
 
 _OPTIONS = [
@@ -60,7 +74,20 @@ _OPTIONS = [
     click.option(
         "--provider", "providers", multiple=True, help="cpu, cuda, tensorrt, ...; repeat for fallbacks [cpu]."
     ),
+    click.option(
+        "--provider-option",
+        "provider_options",
+        type=_ProviderOption(),
+        multiple=True,
+        help="One of a provider's own options, as in cuda.device_id=1; may be repeated.",
+    ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads per model [cores]."),
+    click.option(
+        "--cache-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Keep prepared graphs here, for later loads and for processes to share.",
+    ),
     click.option(
         "--color",
         type=click.Choice(["auto", "always", "never"]),
@@ -81,10 +108,24 @@ def answer_options(command: Command) -> Command:
 
 
 def load(folder: Path, options: dict[str, Any]) -> NudgedLM:
-    """Open the bundle with the options `--provider` and `--threads`."""
+    """Open the bundle with the options about providers, threads and the cache folder."""
     from ..runtime.lm import NudgedLM
 
-    return NudgedLM.load(folder, providers=options["providers"] or ("cpu",), threads=options["threads"])
+    return NudgedLM.load(
+        folder,
+        providers=_providers(options["providers"] or ("cpu",), options["provider_options"]),
+        threads=options["threads"],
+        cache_dir=options["cache_dir"],
+    )
+
+
+def _providers(names: Sequence[str], options: Sequence[tuple[str, str, str]]) -> list[tuple[str, dict[str, str]]]:
+    own: dict[str, dict[str, str]] = {name.lower(): {} for name in names}
+    for provider, key, value in options:
+        if provider not in own:
+            raise click.UsageError(f"--provider-option is about {provider}, and --provider names {', '.join(own)}")
+        own[provider][key] = value
+    return [(name, own[name.lower()]) for name in names]
 
 
 def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:

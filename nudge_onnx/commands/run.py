@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +44,20 @@ def command(folder: Path, prompt: str, as_json: bool, stats: bool, **options: An
         else:
             click.echo()
         if stats:
-            click.echo(_summary(stream.answer), err=True)
+            click.echo(f"{_summary(stream.answer)}, {_providers(lm.providers)}", err=True)
 
 
 def _summary(answer: Answer) -> str:
     tokens, timings = answer.tokens, answer.timings
+    memory = f"peak memory {timings.peak_memory / 2**20:,.0f} MiB, " if timings.peak_memory else ""
     return (
         f"{sum(tokens.values())} tokens ({tokens['base']} base, {tokens['nudge']} nudging, "
         f"ratio {answer.nudging_ratio:.0%}), {answer.tokens_per_second:.1f} tokens/s, "
         f"load {timings.load:.2f} s, prefill {timings.prefill:.2f} s, decode {timings.decode:.2f} s, "
-        f"finish: {answer.finish_reason}"
+        f"{memory}finish: {answer.finish_reason}"
     )
+
+
+def _providers(by_role: Mapping[str, str]) -> str:
+    names = set(by_role.values())
+    return f"on {names.pop()}" if len(names) == 1 else ", ".join(f"{role} on {name}" for role, name in by_role.items())

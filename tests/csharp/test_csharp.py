@@ -36,12 +36,22 @@ def sample(client: Built) -> Sample:
 @pytest.fixture(scope="session")
 def tiny_growing_bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The word pair without attention rewritten in place: what TensorRT gets."""
+    options = ("--target", "tensorrt", "--precision", "fp32")
+    return exported(tiny_word_pair, tmp_path_factory.mktemp("growing") / "bundle", *options)
+
+
+@pytest.fixture(scope="session")
+def tiny_steady_bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The word pair in int8, whose passes may have one row."""
+    return exported(tiny_word_pair, tmp_path_factory.mktemp("steady") / "bundle", "--precision", "int8")
+
+
+def exported(pair: Pair, folder: Path, *options: str) -> Path:
+    """The pair's checkpoints exported in another way."""
     from nudge_onnx.export.cli import main
 
-    folder = tmp_path_factory.mktemp("growing") / "bundle"
-    models = ["--base", tiny_word_pair.base, "--nudge", tiny_word_pair.nudge, "--output", folder]
-    arguments = [*map(str, models), "--target", "tensorrt", "--precision", "fp32"]
-    main(arguments, standalone_mode=False)
+    models = ("--base", pair.base, "--nudge", pair.nudge, "--output", folder)
+    main([*map(str, models), *options], standalone_mode=False)
     return folder
 
 
@@ -102,31 +112,64 @@ def test_templates_render_the_same_prompts(client: Built) -> None:
     assert conform(client, "templates", file) == len(json.loads(file.read_text("utf-8")))
 
 
-@pytest.mark.parametrize("read_ahead", ["measured", "0", "4"])
-def test_answers_are_the_same_piece_by_piece(client: Built, read_ahead: str) -> None:
-    file = VECTORS / "traces.json"
-    more = [] if read_ahead == "measured" else [read_ahead]
+READ_AHEAD = pytest.mark.parametrize("read_ahead", [(), ("0",), ("4",)], ids=["measured", "0", "4"])
+
+
+def same_answers(client: Built, file: Path, *read_ahead: str) -> None:
     # Text, finish reason, pieces (sources, texts and ids) and top-1 probabilities of each.
-    assert conform(client, "traces", file, *more) == 4 * len(json.loads(file.read_text("utf-8")))
+    assert conform(client, "traces", file, *read_ahead) == 4 * len(json.loads(file.read_text("utf-8")))
+
+
+def answers_of_python(bundle: Path, folder: Path) -> Path:
+    """Traces of a bundle that is made here, so that there are no vectors for it."""
+    # Answers that begin before and end behind a cache's first capacity, or at the end of the context.
+    long = ["the cat sat on a mat " * count for count in (20, 41)]
+    with NudgedLM.load(bundle) as lm:
+        traces = [
+            {
+                "bundle": str(bundle),
+                "messages": [{"role": "user", "content": prompt}],
+                "options": {"max_new_tokens": 40, **options},
+                **lm.generate(prompt, max_new_tokens=40, **options).to_dict(),
+            }
+            for prompt in ("the cat sat", "Why?", "so be it", *long)
+            for options in ({"gamma": 0.0}, {"gamma": 0.3}, {"gamma": 1.0}, {"gamma": 0.1, "gate": "margin"})
+        ]
+    file = folder / "traces.json"
+    file.write_text(json.dumps(traces), encoding="utf-8")
+    return file
+
+
+@READ_AHEAD
+def test_answers_are_the_same_piece_by_piece(client: Built, read_ahead: tuple[str, ...]) -> None:
+    same_answers(client, VECTORS / "traces.json", *read_ahead)
+
+
+def test_a_bundle_of_format_1_0_gives_the_same_answers(client: Built, tmp_path: Path) -> None:
+    for name in ("word", "token"):
+        edit(shutil.copytree(VECTORS / "bundles" / name, tmp_path / "bundles" / name), make_older)
+    same_answers(client, Path(shutil.copy(VECTORS / "traces.json", tmp_path)))
+
+
+def make_older(manifest: dict[str, Any]) -> None:
+    manifest["version"] = "1.0"
+    for model in manifest["models"].values():
+        del model["steady_rows"]
+        for name in ("top1_id", "top1_probability", "log_sum_exp"):
+            del model["io"][name]
 
 
 def test_a_growing_cache_gives_the_same_answers(client: Built, tiny_growing_bundle: Path, tmp_path: Path) -> None:
     assert {model.cache.kind for model in Bundle.open(tiny_growing_bundle).manifest.models.values()} == {"growing"}
-    prompts = ("the cat sat", "Why?", "so be it")
-    with NudgedLM.load(tiny_growing_bundle) as lm:
-        traces = [
-            {
-                "bundle": str(tiny_growing_bundle),
-                "messages": [{"role": "user", "content": prompt}],
-                "options": {"max_new_tokens": 40, "gamma": gamma},
-                **lm.generate(prompt, max_new_tokens=40, gamma=gamma).to_dict(),
-            }
-            for prompt in prompts
-            for gamma in (0.0, 0.3, 1.0)
-        ]
-    file = tmp_path / "traces.json"
-    file.write_text(json.dumps(traces), encoding="utf-8")
-    assert conform(client, "traces", file) == 4 * len(traces)
+    same_answers(client, answers_of_python(tiny_growing_bundle, tmp_path))
+
+
+@READ_AHEAD
+def test_passes_of_one_row_give_the_same_answers(
+    client: Built, tiny_steady_bundle: Path, tmp_path: Path, read_ahead: tuple[str, ...]
+) -> None:
+    assert all(model.steady_rows for model in Bundle.open(tiny_steady_bundle).manifest.models.values())
+    same_answers(client, answers_of_python(tiny_steady_bundle, tmp_path), *read_ahead)
 
 
 @pytest.mark.parametrize("name", ["word", "token"])
@@ -144,6 +187,7 @@ def test_the_sample_prints_what_the_command_prints(sample: Sample) -> None:
     found = json.loads(sample("run", VECTORS / "bundles" / "word", "the cat", "--json", *options).stdout)
     assert found.keys() == wanted.keys()
     assert found["timings"].keys() == wanted["timings"].keys()
+    assert found["timings"]["peak_memory"] > 20 << 20
     for same in ("text", "finish_reason", "tokens"):
         assert found[same] == wanted[same]
     assert [p["token_ids"] for p in found["pieces"]] == [list(p["token_ids"]) for p in wanted["pieces"]]

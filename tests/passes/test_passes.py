@@ -9,7 +9,7 @@ import onnx
 import pytest
 from decoding import Decoder, largest_difference, whole_script
 
-from nudge_onnx.export.passes import PASSES, apply
+from nudge_onnx.export.passes import PASSES, apply, finish
 
 
 def only(*names: str) -> set[str]:
@@ -53,6 +53,7 @@ def test_an_unknown_pass_is_refused_with_the_names_there_are(exported):
 def test_a_portable_graph_has_standard_operators_only(exported, architecture):
     model, config = exported(architecture)
     result = apply(model, config, precision="fp32", portable=True)
+    assert finish(result.model, config) == ("uncertainty-head",)
     assert {node.domain for node in result.model.graph.node} == {""}
     assert "SimplifiedLayerNormalization" not in operators(result.model)
     onnx.checker.check_model(result.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from decoding import Decoder, whole_script
 from hypothesis import given, settings
@@ -11,17 +12,16 @@ from hypothesis import strategies as st
 
 from nudge_onnx.export.passes import PASSES, apply
 from nudge_onnx.export.quantise import quantise
-from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, regrid
+from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
+from nudge_onnx.export.quantise_offsets import block_sums, widen
+from nudge_onnx.export.quantise_regrid import regrid, rounded_before
 
 
 def restore(blocks: Blocks, columns: int) -> np.ndarray:
-    codes = blocks.codes
-    zeros = blocks.zero_points
-    if blocks.bits == 4:
-        codes = np.stack([codes & 15, codes >> 4], -1).reshape(*codes.shape[:-1], -1)
-        if zeros is not None:
-            zeros = np.stack([zeros & 15, zeros >> 4], -1).reshape(len(zeros), -1)[:, : codes.shape[1]]
-    if zeros is None:
+    codes = unpack(blocks.codes, blocks.bits)
+    if blocks.zero_points is not None:
+        zeros = unpack(blocks.zero_points, blocks.bits)[:, : codes.shape[1]]
+    else:
         zeros = np.full(codes.shape[:2], 1 << (blocks.bits - 1))
     values = (codes.astype(np.float32) - zeros[..., None]) * blocks.scales[..., None]
     if blocks.offsets is not None:
@@ -76,9 +76,30 @@ def test_eight_bits_hold_the_wider_kinds_exactly(kind):
     np.testing.assert_allclose(restore(quantise_rows(matrix, 8), 128), matrix, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["Q5_0", "Q5_1", "Q8_0", "F32"])
+def q6_k(rows: int = 40, columns: int = 128) -> np.ndarray:
+    """Weights of GGUF's Q6_K: 64 levels around zero, a scale for each 16."""
+    draw = np.random.default_rng(2)
+    scales = draw.integers(20, 128, (rows, columns // 16, 1)) * 0.001
+    return (draw.integers(-32, 32, (rows, columns // 16, 16)) * scales).astype(np.float32).reshape(rows, columns)
+
+
+@pytest.mark.parametrize("kind", ["Q5_0", "Q5_1", "Q6_K", "Q8_0", "F32"])
 def test_weights_on_no_grid_of_sixteen_are_not_forced_on_one(kind):
-    assert regrid(gguf(kind)) is None
+    matrix = q6_k() if kind == "Q6_K" else gguf(kind)
+    assert regrid(matrix) is None
+    assert rounded_before(matrix) == (kind != "F32")
+
+
+def test_rounded_weights_are_known_when_kinds_are_joined():
+    assert rounded_before(np.concatenate([gguf("Q5_0"), gguf("Q8_0"), q6_k(), gguf("Q4_1")]))
+    assert not rounded_before(np.concatenate([gguf("Q5_0"), gguf("F32")]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_no_blocks(dtype):
+    weights = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32) * 0.02
+    short = weights.astype(np.float16) if dtype == "float16" else (weights.view(np.uint32) >> 16 << 16).view(np.float32)
+    assert not rounded_before(short.astype(np.float32))
 
 
 def test_blocks_that_use_few_of_their_levels_are_found():
@@ -88,22 +109,40 @@ def test_blocks_that_use_few_of_their_levels_are_found():
     scale = draw.uniform(0.01, 0.1, (8, 4, 1))
     matrix = (codes * scale + draw.normal(size=(8, 4, 1))).astype(np.float32).reshape(8, 128)
     matrix[0, :BLOCK] = 0.125
+    matrix[1, :BLOCK] = -0.125
     blocks = regrid(matrix)
     assert blocks is not None
     np.testing.assert_allclose(restore(blocks, 128), matrix, atol=1e-5)
 
 
-def test_offsets_are_added_in_the_graph(exported):
-    model, config = exported("llama")
+@pytest.mark.parametrize("columns", [32, 128, 1056])
+def test_offsets_become_columns_that_the_block_sums_multiply(columns):
+    blocks = regrid(gguf("Q4_1", columns=columns))
+    assert blocks is not None
+    wide = widen(blocks)
+    inputs = np.random.default_rng(1).standard_normal(columns).astype(np.float32)
+    sums = restore(block_sums(columns), columns) @ inputs
+    assert wide.codes.shape[1] * BLOCK == columns + len(sums)
+    found = restore(wide, columns + len(sums)) @ np.concatenate([inputs, sums])
+    np.testing.assert_allclose(found, restore(blocks, columns) @ inputs, atol=0.1 * blocks.scales.max())
+
+
+def on_grid(model: onnx.ModelProto, kind: str) -> None:
+    """Put the layers' matrices in blocks of a GGUF kind."""
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 2 and tensor.name.startswith("onnx::MatMul"):
             matrix = onnx.numpy_helper.to_array(tensor)
-            on_grid = gguf("Q4_1", *matrix.shape[::-1]).T * matrix.std()
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(on_grid), tensor.name))
+            values = gguf(kind, *matrix.shape[::-1]).T * matrix.std()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q8_0"])
+def test_four_bits_are_no_second_rounding(exported, kind):
+    model, config = exported("llama")
+    on_grid(model, kind)
     model = apply(model, config, precision="int4").model
     before = whole_script(Decoder(model, in_place=True), config["vocab_size"])
     model = quantise(model, "int4", accuracy_level=1)
-    assert any(tensor.name.endswith(".offsets") for tensor in model.graph.initializer)
     after = whole_script(Decoder(model, in_place=True), config["vocab_size"])
     # What is left is the head's eight bits; the layers are exact.
     assert max(np.abs(after[name] - before[name]).max() for name in before) < 0.03 * np.std(before["prefill"])
@@ -165,8 +204,11 @@ def test_a_tied_embedding_shares_the_quantised_head(exported, precision):
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_a_row_is_the_same_whatever_is_checked_with_it(exported, precision):
+@pytest.mark.parametrize("kind", ["Q4_1", None])
+def test_a_row_is_the_same_whatever_is_checked_with_it(exported, precision, kind):
     model, config = exported("llama")
+    if kind is not None:
+        on_grid(model, kind)
     decoder = Decoder(quantise(apply(model, config, precision=precision).model, precision), in_place=True)
     ids = [int(token) for token in np.random.default_rng(5).integers(3, config["vocab_size"], 40)]
     firsts = []
@@ -176,6 +218,29 @@ def test_a_row_is_the_same_whatever_is_checked_with_it(exported, precision):
         firsts.append(decoder.feed(ids[20 : 20 + count])[0])
     for first in firsts[1:]:
         np.testing.assert_array_equal(first, firsts[0])
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_1", None])
+def test_a_product_is_the_same_to_the_last_bit_for_one_row_and_for_many(kind):
+    draw = np.random.default_rng(4)
+    matrix = draw.standard_normal((1024, 96)).astype(np.float32) if kind is None else gguf(kind, 96, 1024).T
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["hidden", "weight"], ["logits"])],
+        "product",
+        [value("hidden", 1, ["batch", "rows", 1024])],
+        [value("logits", 1, ["batch", "rows", 96])],
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(matrix), "weight")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    model = quantise(model, "int4", head_bits=4)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    hidden = draw.standard_normal((1, 40, 1024)).astype(np.float32)
+    single = session.run(None, {"hidden": hidden[:, :1]})[0]
+    for rows in (2, 3, 4, 8, 40):
+        several = session.run(None, {"hidden": hidden[:, :rows]})[0]
+        np.testing.assert_array_equal(several[:, :1], single)
+        np.testing.assert_array_equal(session.run(None, {"hidden": hidden[:, 1:2]})[0], several[:, 1:2])
 
 
 def test_an_unknown_precision_is_refused(exported):

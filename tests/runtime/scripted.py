@@ -68,6 +68,9 @@ class ScriptedDecoder:
         assert length <= len(self._ids)
         del self._ids[length:]
 
+    def read(self, *, head: bool) -> None:
+        assert not head
+
     def feed(self, ids: Sequence[int], rows: int = 1) -> np.ndarray:
         assert 1 <= rows <= len(ids)
         self._ids += ids

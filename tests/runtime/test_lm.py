@@ -36,6 +36,11 @@ def outcome(answer: Answer) -> tuple[object, ...]:
     return answer.text, answer.pieces, answer.finish_reason
 
 
+def written(answer: Answer) -> tuple[object, ...]:
+    """An answer without its probabilities."""
+    return answer.text, [(piece.source, piece.token_ids) for piece in answer.pieces], answer.finish_reason
+
+
 def test_a_stream_is_the_answer_in_pieces(lm: NudgedLM) -> None:
     whole = lm.generate("the cat", max_new_tokens=40)
     stream = lm.stream("the cat", max_new_tokens=40)
@@ -159,10 +164,25 @@ def test_gamma_and_gate_decide_who_writes(token_lm: NudgedLM) -> None:
         seen.append(gamma)
         return softmax.top1 >= gamma
 
-    assert outcome(token_lm.generate("the cat", gate=spy, gamma=0.25, max_new_tokens=30)) == outcome(
-        token_lm.generate("the cat", gamma=0.25, max_new_tokens=30)
-    )
+    spied = token_lm.generate("the cat", gate=spy, gamma=0.25, max_new_tokens=30)
+    named = token_lm.generate("the cat", gamma=0.25, max_new_tokens=30)
     assert set(seen) == {0.25}
+    assert written(spied) == written(named)
+    # A callable reads logits, and the gate by name what the graph's head says: the same to rounding.
+    assert [p for piece in spied.pieces for p in piece.top1] == pytest.approx(
+        [p for piece in named.pieces for p in piece.top1], rel=1e-5
+    )
+
+
+def test_the_head_and_the_logits_give_the_same_answer(lm: NudgedLM, token_lm: NudgedLM) -> None:
+    # A temperature this low draws the arg-max, but from logits.
+    frozen = Sampling(temperature=1e-6)
+    for model in (lm, token_lm):
+        for prompt in ("the cat", "a dog ran", "x", "no time at all"):
+            for mode in ("nudged", "base", "nudge"):
+                by_head = model.generate(prompt, mode=mode, max_new_tokens=30)
+                by_logits = model.generate(prompt, mode=mode, sampling=frozen, max_new_tokens=30)
+                assert written(by_head) == written(by_logits)
 
 
 def test_one_model_alone_is_its_greedy_answer(lm: NudgedLM) -> None:

@@ -1,4 +1,5 @@
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.IO;
 using System.Linq;
 using System.Text;
@@ -23,7 +24,7 @@ namespace NudgeOnnx
         Cancelled,
     }
 
-    /// <summary>Seconds of wall time, and what the models were fed.</summary>
+    /// <summary>Seconds of wall time, what the models were fed, and memory.</summary>
     public sealed class Timings
     {
         /// <summary>Opening the bundle and both sessions (once per model).</summary>
@@ -40,6 +41,16 @@ namespace NudgeOnnx
 
         /// <summary>Forward passes of each model.</summary>
         public IDictionary<string, long> Passes { get; } = new Dictionary<string, long>();
+
+        /// <summary>Most bytes that the process held up to now; null where the system does not say.</summary>
+        public long? PeakMemory
+        {
+            get
+            {
+                using var process = Process.GetCurrentProcess();
+                return process.PeakWorkingSet64 > 0 ? process.PeakWorkingSet64 : null;
+            }
+        }
     }
 
     /// <summary>An answer, as far as it was read.</summary>
@@ -90,6 +101,14 @@ namespace NudgeOnnx
             json.WriteNumber("decode", Timings.Decode);
             WriteCounts(json, "fed", Timings.Fed);
             WriteCounts(json, "passes", Timings.Passes);
+            if (Timings.PeakMemory is { } peak)
+            {
+                json.WriteNumber("peak_memory", peak);
+            }
+            else
+            {
+                json.WriteNull("peak_memory");
+            }
             json.WriteEndObject();
             json.WriteStartArray("pieces");
             foreach (var piece in Pieces)

@@ -54,5 +54,11 @@ namespace NudgeOnnx
         public LogitsException(string message) : base(message)
         {
         }
+
+        /// <summary>The exception for a row that holds no probabilities.</summary>
+        internal LogitsException(string model, float value)
+            : this($"the {model} model returned {value} logits; its graph or its precision is broken, export it again")
+        {
+        }
     }
 }

@@ -42,6 +42,9 @@ namespace NudgeOnnx.Bundles
     /// <param name="Cache">Shape of the KV cache.</param>
     /// <param name="Io">Names of the graph's inputs and outputs.</param>
     /// <param name="Prompt">How the model is prompted.</param>
+    /// <param name="SteadyRows">
+    /// On a CPU, a pass of one row gives the same bits as one of several; it then writes one position more.
+    /// </param>
     public sealed record ModelRecord(
         string Graph,
         string Tokenizer,
@@ -53,7 +56,8 @@ namespace NudgeOnnx.Bundles
         IReadOnlyList<int> EndTokenIds,
         CacheRecord Cache,
         GraphIo Io,
-        PromptRecord Prompt);
+        PromptRecord Prompt,
+        bool SteadyRows);
 
     /// <summary>Shape of the KV cache: every tensor is <c>[1, KvHeads, positions, HeadSize]</c>.</summary>
     /// <param name="Layers">Layers, each with a key and a value tensor.</param>
@@ -63,12 +67,15 @@ namespace NudgeOnnx.Bundles
     /// <param name="Kind"><c>growing</c> or <c>in_place</c>.</param>
     public sealed record CacheRecord(int Layers, int KvHeads, int HeadSize, string Dtype, string Kind);
 
-    /// <summary>Names of inputs and outputs; <c>{layer}</c> runs from 0. <c>null</c>: the graph has no such input.</summary>
+    /// <summary>Names of inputs and outputs; <c>{layer}</c> runs from 0. <c>null</c>: the graph has no such one.</summary>
     /// <param name="InputIds">int64 <c>[1, n]</c>.</param>
     /// <param name="AttentionMask">int64 <c>[1, past + n]</c>, all ones.</param>
     /// <param name="PositionIds">int64 <c>[1, n]</c>.</param>
     /// <param name="LogitsRows">int64 <c>[rows]</c>: which of the n rows to return logits for.</param>
     /// <param name="Logits">float32 output <c>[1, rows or n, vocabulary]</c>.</param>
+    /// <param name="Top1Id">int64 output <c>[1, rows or n]</c>: the first of the largest logits.</param>
+    /// <param name="Top1Probability">float32 output, likewise: its softmax; not finite where the logits are broken.</param>
+    /// <param name="LogSumExp">float32 output, likewise: logit minus this is a log-probability.</param>
     /// <param name="PastKey">Input, one a layer.</param>
     /// <param name="PastValue">Input, one a layer.</param>
     /// <param name="PresentKey">Output, one a layer.</param>
@@ -79,6 +86,9 @@ namespace NudgeOnnx.Bundles
         string? PositionIds,
         string? LogitsRows,
         string Logits,
+        string? Top1Id,
+        string? Top1Probability,
+        string? LogSumExp,
         string PastKey,
         string PastValue,
         string PresentKey,

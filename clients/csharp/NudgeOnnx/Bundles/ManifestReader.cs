@@ -97,7 +97,8 @@ namespace NudgeOnnx.Bundles
                     cache.Text("dtype", "float32"),
                     cache.Text("kind", "growing")),
                 Io(model.ObjectOrEmpty("io")),
-                new PromptRecord(prompt.Text("template"), Tokens(prompt), prompt.Flag("add_bos")));
+                new PromptRecord(prompt.Text("template"), Tokens(prompt), prompt.Flag("add_bos")),
+                model.Flag("steady_rows"));
         }
 
         private static GraphIo Io(JsonFields io) => new GraphIo(
@@ -106,6 +107,9 @@ namespace NudgeOnnx.Bundles
             io.TextOrNull("position_ids"),
             io.TextOrNull("logits_rows"),
             io.Text("logits", "logits"),
+            io.TextOrNull("top1_id"),
+            io.TextOrNull("top1_probability"),
+            io.TextOrNull("log_sum_exp"),
             io.Text("past_key", "past_key_values.{layer}.key"),
             io.Text("past_value", "past_key_values.{layer}.value"),
             io.Text("present_key", "present.{layer}.key"),

@@ -75,7 +75,7 @@ namespace NudgeOnnx.Decoding
         {
             if (!_speculation.IsOff)
             {
-                _nudge.GuessFrom(new Habit());
+                _nudge.GuessFrom(new Habit(_nudge.Costs));
             }
             var (accepted, offers) = ("", 0);
             while (!_answer.IsFull)

@@ -49,14 +49,14 @@ namespace NudgeOnnx.Decoding
             {
                 return Math.Min(given, available);
             }
-            // A pass has two rows at the least, so one guess is free.
-            var best = Math.Min(1, available);
-            var bestRate = Rate(1);
+            var best = 0;
+            var bestRate = Rate(0);
             foreach (var bucket in Costs.Buckets.Skip(1))
             {
                 var count = Math.Min(bucket - 1, available);
                 var rate = Rate(count);
-                (best, bestRate) = rate > bestRate ? (count, rate) : (best, bestRate);
+                // Before anything was measured all rates are zero, and the first guess is as good as free.
+                (best, bestRate) = rate > bestRate || (best == 0 && rate == 0) ? (count, rate) : (best, bestRate);
             }
             return best;
         }

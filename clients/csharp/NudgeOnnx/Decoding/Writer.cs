@@ -22,6 +22,9 @@ namespace NudgeOnnx.Decoding
 
         internal Tokenizer Tokenizer { get; }
 
+        /// <summary>What the model's passes cost.</summary>
+        internal Costs Costs => _reader.Decoder.Costs;
+
         private protected PromptIds Prompt { get; }
 
         /// <summary>Draft with guesses: fewer passes for the same draft.</summary>

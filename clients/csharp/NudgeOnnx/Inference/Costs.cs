@@ -6,20 +6,27 @@ namespace NudgeOnnx.Inference
     internal sealed class Costs
     {
         /// <summary>Passes of up to so many rows are counted together.</summary>
-        internal static readonly int[] Buckets = { 2, 4, 8, 16 };
+        internal static readonly int[] Buckets = { 1, 2, 4, 8, 16 };
 
-        // What a pass costs beside one of two rows before it was ever measured (int8 weights on a CPU).
-        private static readonly double[] Prior = { 1.0, 1.4, 2.0, 3.2 };
+        // What a pass costs beside one of one row before it was ever measured (int8 weights on a CPU).
+        private static readonly double[] Prior = { 1.0, 1.1, 1.5, 2.2, 3.6 };
         private const double Forget = 0.1;
 
+        private readonly int _leastRows;
         private readonly double?[] _seconds = new double?[Buckets.Length];
+
+        /// <param name="leastRows">Rows of the smallest pass.</param>
+        internal Costs(int leastRows)
+        {
+            _leastRows = leastRows;
+        }
 
         /// <summary>Count a pass; one of more rows than a draft has is a prefill and says nothing here.</summary>
         internal void Add(int rows, double seconds)
         {
-            var bucket = Array.FindIndex(Buckets, most => rows <= most);
-            if (bucket >= 0)
+            if (rows <= Buckets[Buckets.Length - 1])
             {
+                var bucket = BucketOf(rows);
                 var known = _seconds[bucket] ?? seconds;
                 // A pause of the machine is no cost of the pass.
                 _seconds[bucket] = known + Forget * (Math.Min(seconds, 3 * known) - known);
@@ -29,11 +36,16 @@ namespace NudgeOnnx.Inference
         /// <summary>Seconds of a pass of <paramref name="rows"/> rows; 0 while nothing is known.</summary>
         internal double Of(int rows)
         {
-            var bucket = Array.FindIndex(Buckets, most => rows <= most);
-            bucket = bucket < 0 ? Buckets.Length - 1 : bucket;
+            var bucket = BucketOf(rows);
             var measured = Array.FindIndex(_seconds, seconds => seconds != null);
             return _seconds[bucket]
                 ?? (measured < 0 ? 0 : _seconds[measured]!.Value * Prior[bucket] / Prior[measured]);
+        }
+
+        private int BucketOf(int rows)
+        {
+            var bucket = Array.FindIndex(Buckets, most => Math.Max(rows, _leastRows) <= most);
+            return bucket < 0 ? Buckets.Length - 1 : bucket;
         }
     }
 }

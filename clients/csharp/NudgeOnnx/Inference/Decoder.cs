@@ -6,11 +6,15 @@ using Microsoft.ML.OnnxRuntime;
 
 namespace NudgeOnnx.Inference
 {
-    /// <summary>One model as a decoder: feed ids, get logits, rewind. Knows nothing of nudging. Not for two threads at once.</summary>
+    /// <summary>
+    /// One model as a decoder: feed ids, get what the outputs make of its rows, rewind. Knows nothing of nudging. Not for two
+    /// threads at once.
+    /// </summary>
     internal sealed class Decoder : IDisposable
     {
         // ONNX Runtime takes another matrix kernel for one row than for several, and in quantised graphs its result differs
-        // enough to change an arg-max. Every pass has at least two rows, so that reading ahead cannot change an answer.
+        // enough to change an arg-max. A pass has at least two rows, so that reading ahead cannot change an answer, unless the
+        // graph was made such that a single row gives the same bits (which was measured on a CPU).
         private const int LeastRows = 2;
 
         // ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
@@ -19,26 +23,23 @@ namespace NudgeOnnx.Inference
         private const int WideHead = 128;
         private const int Segment = 64;
 
-        // Rows that a draft can have; more than these are a prefill.
-        private const int MostKeptRows = 32;
-
         private readonly Graph _graph;
         private readonly KvCache _cache;
-        private readonly OrtIoBinding _binding;
         private readonly RunOptions _runOptions = new RunOptions();
-        private readonly Dictionary<int, (float[] Numbers, OrtValue Tensor)> _logits =
-            new Dictionary<int, (float[], OrtValue)>();
         private readonly List<int> _ids = new List<int>();
         private readonly bool _segmented;
+        private readonly int _leastRows;
         private long[] _ones = Array.Empty<long>();
 
         internal Decoder(Graph graph)
         {
             _graph = graph;
             _cache = KvCache.Make(graph);
-            _binding = graph.Session.CreateIoBinding();
             _segmented = graph.Record.Cache.HeadSize > WideHead;
+            _leastRows = graph.Record.SteadyRows && graph.Provider == "cpu" ? 1 : LeastRows;
+            // A single row, too, writes two positions: its own, and one that does not count.
             ContextLength = graph.Record.ContextLength - (LeastRows - 1);
+            Costs = new Costs(_leastRows);
         }
 
         /// <summary>Positions that may be fed in all.</summary>
@@ -54,9 +55,7 @@ namespace NudgeOnnx.Inference
         internal long Passes { get; private set; }
 
         /// <summary>What passes cost, by their number of rows.</summary>
-        internal Costs Costs { get; } = new Costs();
-
-        private int Vocabulary => _graph.Record.VocabularySize;
+        internal Costs Costs { get; }
 
         /// <summary>Forget all positions from <paramref name="length"/> on; nothing is fed again.</summary>
         internal void Rewind(int length)
@@ -69,52 +68,42 @@ namespace NudgeOnnx.Inference
         /// Start anew with <paramref name="ids"/>, read in one pass. In models with wide heads the last bits of what is cached
         /// may differ from what <see cref="Feed"/> would have cached.
         /// </summary>
-        /// <returns>The logits after the last: memory that the next call overwrites.</returns>
+        /// <returns>The choice after the last.</returns>
         /// <exception cref="ContextLengthException">The context has no room.</exception>
-        internal ReadOnlyMemory<float> Prefill(IReadOnlyList<int> ids)
+        /// <exception cref="LogitsException">The model returned broken logits.</exception>
+        internal List<Choice> Prefill(IReadOnlyList<int> ids, Outputs outputs)
         {
             Rewind(0);
             CheckRoom(ids.Count);
-            return Pass(ids.ToList(), 1);
+            return Pass(ids.ToList(), 1, outputs);
         }
 
         /// <summary>Append <paramref name="ids"/> (at least one) to the cache.</summary>
         /// <returns>
-        /// The logits after each of the last <paramref name="rows"/> ids, one after the other: memory that the next call
-        /// overwrites. They are the same to the last bit however the ids are spread over calls.
+        /// The choice after each of the last <paramref name="rows"/> ids. Their logits are the same to the last bit however the
+        /// ids are spread over calls.
         /// </returns>
         /// <exception cref="ContextLengthException">The context has no room.</exception>
-        internal ReadOnlyMemory<float> Feed(IReadOnlyList<int> ids, int rows)
+        /// <exception cref="LogitsException">The model returned broken logits.</exception>
+        internal List<Choice> Feed(IReadOnlyList<int> ids, int rows, Outputs outputs)
         {
             CheckRoom(ids.Count);
-            var parts = Parts(ids);
-            if (parts.Count == 1)
-            {
-                return Pass(parts[0], rows);
-            }
-            var logits = new float[rows * Vocabulary];
-            var (left, written) = (ids.Count, 0);
-            foreach (var part in parts)
+            var choices = new List<Choice>();
+            var left = ids.Count;
+            foreach (var part in Parts(ids))
             {
                 left -= part.Count;
-                // Those of the last rows that are in this part; a copy, for the next pass overwrites them.
-                var found = Pass(part, Math.Min(part.Count, Math.Max(0, rows - left)));
-                found.CopyTo(logits.AsMemory(written));
-                written += found.Length;
+                // Those of the last rows that are in this part.
+                choices.AddRange(Pass(part, Math.Min(part.Count, Math.Max(0, rows - left)), outputs));
             }
-            return logits;
+            return choices;
         }
 
         /// <inheritdoc/>
         public void Dispose()
         {
-            _binding.Dispose();
             _runOptions.Dispose();
             _cache.Dispose();
-            foreach (var (_, tensor) in _logits.Values)
-            {
-                tensor.Dispose();
-            }
         }
 
         private void CheckRoom(int count)
@@ -138,65 +127,69 @@ namespace NudgeOnnx.Inference
             return parts;
         }
 
-        /// <summary>The logits after each of the last <paramref name="rows"/> ids of one pass.</summary>
-        private ReadOnlyMemory<float> Pass(List<int> ids, int rows)
+        /// <summary>The choice after each of the last <paramref name="rows"/> ids of one pass.</summary>
+        private List<Choice> Pass(List<int> ids, int rows, Outputs outputs)
         {
             var clock = Stopwatch.StartNew();
             var past = Length;
-            ReadOnlyMemory<float> logits;
-            if (ids.Count >= LeastRows)
+            int start;
+            // Filled up, or doubled inside the graph, the last id before the edge of a segment would reach into the next.
+            if (_segmented && ids.Count == 1 && (past + 1) % Segment == 0)
             {
-                logits = Run(ids, ids.Count - rows, ids.Count);
-            }
-            else if (_segmented && (past + 1) % Segment == 0)
-            {
-                // One more id would belong to the next segment, so the id before is read again instead: same bits.
+                // The id before is read again instead: same bits.
                 _cache.Rewind(past - 1);
-                logits = Run(new List<int> { _ids[past - 1], ids[0] }, 2 - rows, 2);
+                start = Run(new List<int> { _ids[past - 1], ids[0] }, 2 - rows, 2, outputs);
+            }
+            else if (ids.Count >= _leastRows)
+            {
+                start = Run(ids, ids.Count - rows, ids.Count, outputs);
             }
             else
             {
-                logits = Run(new List<int> { ids[0], ids[0] }, 1 - rows, 1);
+                start = Run(new List<int> { ids[0], ids[0] }, 1 - rows, 1, outputs);
                 _cache.Rewind(past + 1);
             }
             _ids.AddRange(ids);
             Costs.Add(ids.Count, clock.Elapsed.TotalSeconds);
             Fed += ids.Count;
             Passes++;
-            return logits;
+            return Enumerable.Range(start, rows).Select(outputs.Choose).ToList();
         }
 
-        /// <summary>Logits of the rows from <paramref name="first"/> up to <paramref name="last"/> of a pass over <paramref name="ids"/>.</summary>
-        private ReadOnlyMemory<float> Run(List<int> ids, int first, int last)
+        /// <summary>
+        /// A pass over <paramref name="ids"/>, of which the rows from <paramref name="first"/> up to <paramref name="last"/> are
+        /// wanted.
+        /// </summary>
+        /// <returns>Where the first of them is in <paramref name="outputs"/>.</returns>
+        private int Run(List<int> ids, int first, int last, Outputs outputs)
         {
             var io = _graph.Record.Io;
-            var (past, fresh) = (Length, ids.Count);
+            var (past, fresh, binding) = (Length, ids.Count, outputs.Binding);
             // A binding does not keep managed memory in place; these do, until the pass is over.
-            var held = new List<OrtValue> { Bind(io.InputIds, ids.Select(id => (long)id).ToArray(), 1, fresh) };
+            var held = new List<OrtValue> { Bind(binding, io.InputIds, ids.Select(id => (long)id).ToArray(), 1, fresh) };
             try
             {
                 if (io.AttentionMask != null)
                 {
-                    held.Add(Bind(io.AttentionMask, Ones(past + fresh), 1, past + fresh));
+                    held.Add(Bind(binding, io.AttentionMask, Ones(past + fresh), 1, past + fresh));
                 }
                 if (io.PositionIds != null)
                 {
-                    held.Add(Bind(io.PositionIds, Numbers(past, past + fresh), 1, fresh));
+                    held.Add(Bind(binding, io.PositionIds, Numbers(past, past + fresh), 1, fresh));
                 }
                 var (begin, end) = (0, fresh);
                 if (io.LogitsRows != null)
                 {
                     // The head is a matrix product too, so it also gets its least number of rows.
-                    begin = Math.Max(0, Math.Min(first, last - LeastRows));
-                    end = Math.Max(last, LeastRows);
-                    held.Add(Bind(io.LogitsRows, Numbers(begin, end), end - begin));
+                    begin = Math.Max(0, Math.Min(first, last - _leastRows));
+                    end = Math.Max(last, _leastRows);
+                    held.Add(Bind(binding, io.LogitsRows, Numbers(begin, end), end - begin));
                 }
-                _cache.Bind(_binding, fresh);
-                var (numbers, tensor) = LogitsFor(end - begin, held);
-                _binding.BindOutput(io.Logits, tensor);
-                Execute();
-                _cache.Advance(_binding, fresh);
-                return numbers.AsMemory((first - begin) * Vocabulary, (last - first) * Vocabulary);
+                _cache.Bind(binding, Math.Max(fresh, LeastRows));
+                outputs.Bind(end - begin);
+                Execute(binding);
+                _cache.Advance(binding, fresh);
+                return first - begin;
             }
             finally
             {
@@ -204,11 +197,11 @@ namespace NudgeOnnx.Inference
             }
         }
 
-        private void Execute()
+        private void Execute(OrtIoBinding binding)
         {
             try
             {
-                _graph.Session.RunWithBinding(_runOptions, _binding);
+                _graph.Session.RunWithBinding(_runOptions, binding);
             }
             catch (OnnxRuntimeException error)
             {
@@ -216,12 +209,12 @@ namespace NudgeOnnx.Inference
             }
         }
 
-        private OrtValue Bind(string name, long[] numbers, params long[] shape)
+        private static OrtValue Bind(OrtIoBinding binding, string name, long[] numbers, params long[] shape)
         {
             var count = (int)shape.Aggregate(1L, (product, size) => product * size);
             var value = OrtValue.CreateTensorValueFromMemory(
                 OrtMemoryInfo.DefaultInstance, numbers.AsMemory(0, count), shape);
-            _binding.BindInput(name, value);
+            binding.BindInput(name, value);
             return value;
         }
 
@@ -236,25 +229,5 @@ namespace NudgeOnnx.Inference
 
         private static long[] Numbers(int from, int to) =>
             Enumerable.Range(from, to - from).Select(number => (long)number).ToArray();
-
-        /// <summary>Where a pass writes the logits of some rows. A draft has few sizes, so each of those keeps its buffer.</summary>
-        private (float[] Numbers, OrtValue Tensor) LogitsFor(int rows, List<OrtValue> held)
-        {
-            if (_logits.TryGetValue(rows, out var known))
-            {
-                return known;
-            }
-            var numbers = new float[rows * Vocabulary];
-            var tensor = OrtValue.CreateTensorValueFromMemory(numbers, new long[] { 1, rows, Vocabulary });
-            if (rows > MostKeptRows)
-            {
-                held.Add(tensor);
-            }
-            else
-            {
-                _logits[rows] = (numbers, tensor);
-            }
-            return (numbers, tensor);
-        }
     }
 }

@@ -31,7 +31,7 @@ namespace NudgeOnnx.Inference
             var kind => throw new BundleException($"the cache kind {kind} is not supported by this library"),
         };
 
-        /// <summary>Bind past and present for a pass over <paramref name="fresh"/> more positions.</summary>
+        /// <summary>Bind past and present for a pass that writes <paramref name="fresh"/> more positions.</summary>
         internal abstract void Bind(OrtIoBinding binding, int fresh);
 
         /// <summary>Take over what the pass wrote.</summary>
@@ -64,6 +64,7 @@ namespace NudgeOnnx.Inference
 
         private readonly int _limit;
         private int _capacity;
+        private OrtIoBinding? _bound;
 
         internal InPlaceCache(Graph graph) : base(graph)
         {
@@ -73,11 +74,16 @@ namespace NudgeOnnx.Inference
         internal override void Bind(OrtIoBinding binding, int fresh)
         {
             var needed = Length + fresh;
-            if (needed <= _capacity)
+            if (needed > _capacity)
+            {
+                Grow(needed);
+                _bound = null;
+            }
+            if (_bound == binding)
             {
                 return; // a binding keeps buffers from pass to pass
             }
-            Grow(needed);
+            _bound = binding;
             for (var i = 0; i < Names.Count; i++)
             {
                 binding.BindInput(Names[i].Past, Values[i]);
@@ -131,7 +137,7 @@ namespace NudgeOnnx.Inference
 
         internal override void Advance(OrtIoBinding binding, int fresh)
         {
-            // A binding returns outputs in the order they were first bound, and a decoder binds its cache before its logits.
+            // A binding returns outputs in the order they were first bound, and a decoder binds its cache before its rows.
             var outputs = binding.GetOutputValues();
             Release();
             Values.AddRange(outputs.Take(Names.Count));

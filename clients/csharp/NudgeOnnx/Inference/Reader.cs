@@ -5,23 +5,6 @@ using System.Threading;
 
 namespace NudgeOnnx.Inference
 {
-    /// <summary>What a model wants to write at a position, and whether the gate finds it certain.</summary>
-    internal readonly struct Choice
-    {
-        internal Choice(int token, double top1, bool certain)
-        {
-            Token = token;
-            Top1 = top1;
-            Certain = certain;
-        }
-
-        internal int Token { get; }
-
-        internal double Top1 { get; }
-
-        internal bool Certain { get; }
-    }
-
     /// <summary>
     /// A decoder with a memory: asks for the token after some ids are answered from what was already read. A caller may
     /// say what is likely to come next; those rows are read in the same pass and remembered. Asking is the same with and
@@ -34,14 +17,13 @@ namespace NudgeOnnx.Inference
 
         private readonly List<int> _held = new List<int>();
         private readonly List<Choice?> _choices = new List<Choice?>();
-        private readonly string _model;
-        private Gate _gate;
-        private double _gamma;
+        private readonly Graph _graph;
+        private Outputs? _outputs;
         private CancellationToken _cancellation;
 
         internal Reader(Graph graph)
         {
-            _model = graph.Role;
+            _graph = graph;
             Decoder = new Decoder(graph);
         }
 
@@ -53,7 +35,9 @@ namespace NudgeOnnx.Inference
         /// <summary>Begin an answer with a gate; what was chosen before is forgotten, the cache stays.</summary>
         internal void Start(Gate gate, double gamma, CancellationToken cancellation)
         {
-            (_gate, _gamma, _cancellation) = (gate, gamma, cancellation);
+            _cancellation = cancellation;
+            _outputs?.Dispose();
+            _outputs = Outputs.Make(_graph, gate, gamma);
             for (var i = 0; i < _choices.Count; i++)
             {
                 _choices[i] = null;
@@ -71,7 +55,7 @@ namespace NudgeOnnx.Inference
             }
             _cancellation.ThrowIfCancellationRequested();
             Forget(0);
-            Keep(ids, Decoder.Prefill(ids), 1);
+            Keep(ids, Decoder.Prefill(ids, Started));
         }
 
         /// <summary>Whether <see cref="Next"/> needs no pass.</summary>
@@ -100,7 +84,11 @@ namespace NudgeOnnx.Inference
         }
 
         /// <inheritdoc/>
-        public void Dispose() => Decoder.Dispose();
+        public void Dispose()
+        {
+            _outputs?.Dispose();
+            Decoder.Dispose();
+        }
 
         /// <summary>Length of the longest common prefix.</summary>
         internal static int CommonPrefix(IReadOnlyList<int> one, IReadOnlyList<int> other)
@@ -114,11 +102,13 @@ namespace NudgeOnnx.Inference
             return length;
         }
 
+        private Outputs Started => _outputs ?? throw new InvalidOperationException($"{nameof(Start)} comes first");
+
         private void Read(int shared, List<int> fresh, int rows)
         {
             _cancellation.ThrowIfCancellationRequested();
             Forget(shared);
-            Keep(fresh, Decoder.Feed(fresh, rows), rows);
+            Keep(fresh, Decoder.Feed(fresh, rows, Started));
         }
 
         private void Forget(int from)
@@ -128,22 +118,12 @@ namespace NudgeOnnx.Inference
             Decoder.Rewind(from);
         }
 
-        /// <summary>Remember what was chosen after the last <paramref name="rows"/> of the new ids.</summary>
-        private void Keep(IReadOnlyList<int> fresh, ReadOnlyMemory<float> logits, int rows)
+        /// <summary>Remember what was chosen after the last of the new ids.</summary>
+        private void Keep(IReadOnlyList<int> fresh, IReadOnlyList<Choice> choices)
         {
-            var vocabulary = logits.Length / rows;
-            var choices = Enumerable.Range(0, rows)
-                .Select(row => (Choice?)Choose(logits.Slice(row * vocabulary, vocabulary)))
-                .ToList();
             _held.AddRange(fresh);
-            _choices.AddRange(Enumerable.Repeat<Choice?>(null, fresh.Count - rows));
-            _choices.AddRange(choices);
-        }
-
-        private Choice Choose(ReadOnlyMemory<float> logits)
-        {
-            var softmax = new Softmax(logits.Span, _model);
-            return new Choice(softmax.ArgMax, softmax.Top1, Gates.IsCertain(_gate, softmax, _gamma));
+            _choices.AddRange(Enumerable.Repeat<Choice?>(null, fresh.Count - choices.Count));
+            _choices.AddRange(choices.Select(choice => (Choice?)choice));
         }
     }
 }

@@ -19,8 +19,7 @@ namespace NudgeOnnx.Inference
             _largest = logits[ArgMax];
             if (float.IsNaN(_largest) || float.IsInfinity(_largest))
             {
-                throw new LogitsException(
-                    $"the {model} model returned {_largest} logits; its graph or its precision is broken, export it again");
+                throw new LogitsException(model, _largest);
             }
             _sum = SumOfExponentials(logits, _largest);
         }

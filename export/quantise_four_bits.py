@@ -1,0 +1,27 @@
+"""Which blocks a matrix gets where four bits are asked for: the fewest bits that keep its product."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .quantise_blocks import Blocks, Floats, quantise_rows
+from .quantise_feedback import quantise_with_feedback
+from .quantise_regrid import regrid, rounded_before
+
+__all__ = ["four_bits"]
+
+
+def four_bits(matrix: Floats, inputs: Floats | None = None) -> Blocks:
+    """Quantise [K, N] to four bits, or to eight where four would be a second rounding.
+
+    Weights that were in no blocks before are rounded so that products with `inputs` [tokens, K] stay near; without
+    `inputs`, so that the weights do.
+    """
+    rows = np.ascontiguousarray(matrix.T)
+    if (blocks := regrid(rows)) is not None:
+        return blocks
+    if rounded_before(rows):
+        return quantise_rows(rows, 8)
+    if inputs is None:
+        return quantise_rows(rows, 4, symmetric=False)
+    return quantise_with_feedback(matrix, inputs.T @ inputs / np.float32(len(inputs)))

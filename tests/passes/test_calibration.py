@@ -1,0 +1,80 @@
+"""Four bits of a float checkpoint: rounded by what a text brings, and eight where that is not enough."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+
+from nudge_onnx.export.calibrate import calibration_text, observe
+from nudge_onnx.export.passes import apply
+from nudge_onnx.export.quantise import to_calibrate
+from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
+from nudge_onnx.export.quantise_feedback import quantise_with_feedback
+
+
+def restore(blocks: Blocks) -> np.ndarray:
+    assert blocks.zero_points is not None
+    codes = unpack(blocks.codes, blocks.bits)
+    zeros = unpack(blocks.zero_points, blocks.bits)[:, : codes.shape[1]]
+    return ((codes.astype(np.float32) - zeros[..., None]) * blocks.scales[..., None]).reshape(len(codes), -1)
+
+
+def related_inputs(tokens: int, columns: int, seed: int = 0) -> np.ndarray:
+    """Inputs as hidden states are: a few directions carry most, and some columns are large."""
+    draw = np.random.default_rng(seed)
+    mixed = draw.standard_normal((tokens, 12)) @ draw.standard_normal((12, columns))
+    return ((mixed + 0.3 * draw.standard_normal((tokens, columns))) * draw.gamma(1, 1, columns)).astype(np.float32)
+
+
+@pytest.mark.parametrize("columns", [96, 80])
+def test_feedback_keeps_the_product_nearer_than_nearest_weights_do(columns):
+    matrix = np.random.default_rng(1).standard_normal((columns, 48)).astype(np.float32)
+    inputs = related_inputs(400, columns)
+    blocks = quantise_with_feedback(matrix, inputs.T @ inputs / len(inputs))
+    assert blocks.codes.shape == (48, -(-columns // BLOCK), 16)
+    nearest = quantise_rows(matrix.T, 4, symmetric=False)
+    error, plain = (np.square(inputs @ (restore(found)[:, :columns].T - matrix)).sum() for found in (blocks, nearest))
+    assert error < 0.5 * plain
+
+
+def test_a_column_that_is_always_zero_does_no_harm():
+    matrix = np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32)
+    inputs = related_inputs(100, 64)
+    inputs[:, :BLOCK] = 0
+    assert np.isfinite(restore(quantise_with_feedback(matrix, inputs.T @ inputs))).all()
+    assert np.isfinite(restore(quantise_with_feedback(0 * matrix, 0 * inputs.T @ inputs))).all()
+
+
+@pytest.mark.parametrize("skip", [set(), {"group-query-attention"}])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
+def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported, architecture, skip, tmp_path):
+    model, config = exported(architecture)
+    model = apply(model, config, precision="int4", skip=skip).model
+    before = copy.deepcopy(model)
+    names = to_calibrate(model)
+    seen = observe(model, names, range(3, 43), tmp_path / "calibration", window=16)
+    assert seen.keys() == set(names)
+    assert {len(array) for array in seen.values()} == {40}
+    assert model.graph.node == before.graph.node
+    assert model.graph.output == before.graph.output
+    for tensor, held in zip(model.graph.initializer, before.graph.initializer, strict=True):
+        assert tensor.name == held.name
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), onnx.numpy_helper.to_array(held))
+    assert not (tmp_path / "calibration").exists()
+
+
+def test_matrices_that_need_no_second_rounding_need_no_text(exported):
+    from test_quantise import on_grid
+
+    model, config = exported("llama")
+    on_grid(model, "Q4_1")
+    assert to_calibrate(apply(model, config, precision="int4").model) == []
+
+
+def test_the_text_is_short_and_of_many_kinds():
+    text = calibration_text()
+    assert 4_000 < len(text) < 12_000
+    assert all(mark in text for mark in ("def ", "Question:", "|---|", "ä", '{"', "User:"))
