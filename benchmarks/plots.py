@@ -62,7 +62,15 @@ def bars(
     for place, title in enumerate(order):
         note = (notes or {}).get(title, "")
         value = f"{values[title]:.0f}" if values[title] >= 100 else f"{values[title]:.3g}"
-        axis.text(values[title], place, f" {value}{'  ' if note else ''}{note}", va="center", fontsize=8)
+        shown = axis.annotate(
+            f"{value}{'  ' if note else ''}{note}",
+            (values[title], place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+        shown.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     if mark is not None:
         axis.axvline(mark, color=_GREY, lw=0.8, ls=":", zorder=0)
     axis.set_xlabel(label)

@@ -37,7 +37,9 @@ class Report:
         self._parts.append(f"### {caption}\n\n{markdown(head, rows)}")
 
     def ratios(self, caption: str, ratios: Sequence[Ratio]) -> None:
-        """Add a table of ratios, and the ratios to the numbers."""
+        """Add a table of ratios, if there are any, and the ratios to the numbers."""
+        if not ratios:
+            return
         rows = [
             (r.title, f"{r.median:.2f}", f"{r.low:.2f} to {r.high:.2f}", f"{r.goal:.1f}" if r.goal else "")
             for r in ratios

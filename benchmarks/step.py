@@ -23,8 +23,9 @@ MODES = {
 ABOUT = f"""
 Answers of {TOKENS} tokens to {len(PROMPTS)} prompts, behind their first piece. *session* is ONNX Runtime's run;
 *binding* what the decoder does around it (arrays, inputs, outputs, rewinds); *gate and argmax* the choice of a token
-from its logits; *tokenizer* text to ids and back; *loop* all the rest. Each part is counted without the others that it
-calls. Everything but the session is to stay below {GOAL:.0f} %.
+from its logits, or from what the graph's uncertainty head says of them; *tokenizer* text to ids and back; *loop* all
+the rest. Each part is counted without the others that it calls. Everything but the session is to stay below
+{GOAL:.0f} %.
 """
 
 

@@ -64,20 +64,21 @@ class _Server:
         from nudge_onnx import NudgedLM
         from nudge_onnx.runtime.decoder import Decoder
         from nudge_onnx.runtime.prompt import PromptIds
-        from nudge_onnx.runtime.reader import Chooser
+        from nudge_onnx.runtime.reader import Chooser, HeadChooser
         from nudge_onnx.runtime.tokenizer import Tokenizer
 
+        self._lm = NudgedLM.load(bundle, cache_mib=0)
         watch = self._watch
         for name in ("run", "run_with_iobinding", "run_with_ort_values"):
             watch.watch(ort.InferenceSession, name, "session")
         for name in ("feed", "prefill", "rewind"):
             watch.watch(Decoder, name, "binding")
-        watch.watch(Chooser, "__call__", "gate and argmax")
+        for chooser in (Chooser, HeadChooser):
+            watch.watch(chooser, "__call__", "gate and argmax")
         for name in ("encode", "encode_prompt", "bytes_of"):
             watch.watch(Tokenizer, name, "tokenizer")
         for name in ("encode", "settle"):
             watch.watch(PromptIds, name, "tokenizer")
-        self._lm = NudgedLM.load(bundle, cache_mib=0)
 
     def answer(self, prompt: str, tokens: int, **options: Any) -> dict[str, Any]:
         """Seconds by part of everything behind the prompt of an answer, and its tokens and passes."""
