@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nudge_onnx.errors import ContextLengthError
 
 from .cache import make_cache
+from .inputs import Inputs
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows, has_head, joined
 from .session import Graph
 from .speculation import Costs
@@ -58,6 +59,7 @@ class Decoder:
         self._cache = make_cache(graph, record.context_length)
         self._mask: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
         self._outputs: Outputs = LogitsOutputs(graph)
+        self._inputs = self._inputs_of(self._outputs)
 
     @property
     def length(self) -> int:
@@ -74,6 +76,7 @@ class Decoder:
         kind = HeadOutputs if head else LogitsOutputs
         if not isinstance(self._outputs, kind):
             self._outputs = kind(self.graph)
+            self._inputs = self._inputs_of(self._outputs)
 
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on; nothing is fed again."""
@@ -146,24 +149,25 @@ class Decoder:
     def _run(self, ids: list[int], first: int, last: int) -> Rows:
         """The rows from `first` up to `last` of a pass over `ids`."""
         past, new = self.length, len(ids)
-        io, binding = self._io, self._outputs.binding
-        inputs = {io.input_ids: np.array([ids], np.int64)}
+        io, binding, inputs = self._io, self._outputs.binding, self._inputs
+        inputs.bind(io.input_ids, np.array([ids], np.int64))
         if io.attention_mask:
-            inputs[io.attention_mask] = self._ones(past + new)
+            inputs.bind(io.attention_mask, self._ones(past + new))
         if io.position_ids:
-            inputs[io.position_ids] = np.arange(past, past + new, dtype=np.int64)[None]
+            inputs.bind(io.position_ids, np.arange(past, past + new, dtype=np.int64)[None])
         rows = range(new)
         if io.logits_rows:
             # The head is a matrix product too, so it also gets its least number of rows.
             rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
-            inputs[io.logits_rows] = np.array(rows, np.int64)
-        for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+            inputs.bind(io.logits_rows, np.arange(rows.start, rows.stop, dtype=np.int64))
         self._cache.bind(binding, max(new, _LEAST_ROWS))
         self._outputs.bind(len(rows))
         self.graph.session.run_with_iobinding(binding)
         self._cache.advance(binding, new)
         return self._outputs.take(first - rows.start, last - rows.start)
+
+    def _inputs_of(self, outputs: Outputs) -> Inputs:
+        return Inputs(outputs.binding, in_place=self.graph.provider == "cpu")
 
     def _ones(self, length: int) -> npt.NDArray[np.int64]:
         if self._mask.shape[1] < length:

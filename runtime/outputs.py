@@ -48,12 +48,16 @@ class LogitsOutputs:
         self.binding: Any = graph.session.io_binding()
         self._name = graph.record.io.logits
         self._buffer: npt.NDArray[np.float32] = np.empty((1, 0, graph.record.vocabulary_size), np.float32)
+        self._rows = 0
 
     def bind(self, rows: int) -> None:
         """Bind the buffer, grown if it must be."""
+        if rows == self._rows:
+            return
         if self._buffer.shape[1] < rows:
             self._buffer = np.empty((1, rows, self._buffer.shape[2]), np.float32)
         _bind(self.binding, self._name, self._buffer[:, :rows])
+        self._rows = rows
 
     def take(self, first: int, last: int) -> Rows:
         """A view of the buffer."""
@@ -70,7 +74,9 @@ class HeadOutputs:
         self._values = np.empty((2, 1, 0), np.float32)
 
     def bind(self, rows: int) -> None:
-        """Bind fresh buffers."""
+        """Bind buffers, fresh ones for another number of rows than before."""
+        if rows == self._ids.shape[1]:
+            return
         self._ids = np.empty((1, rows), np.int64)
         self._values = np.empty((2, 1, rows), np.float32)
         for name, buffer in zip(self._names, (self._ids, *self._values), strict=True):
@@ -78,8 +84,8 @@ class HeadOutputs:
 
     def take(self, first: int, last: int) -> Rows:
         """Summaries, which stay valid."""
-        ids, (top1, log_sums) = self._ids[0, first:last], self._values[:, 0, first:last]
-        return [Summary(*row) for row in zip(ids.tolist(), top1.tolist(), log_sums.tolist(), strict=True)]
+        ids, (top1, log_sums) = self._ids[0, first:last].tolist(), self._values[:, 0, first:last].tolist()
+        return [Summary(*row) for row in zip(ids, top1, log_sums, strict=True)]
 
 
 def joined(parts: list[Rows]) -> Rows:
