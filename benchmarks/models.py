@@ -35,7 +35,11 @@ def _ours(precision: str) -> Variant:
         folder = model(role) / role
         return tuple(file for file in folder.iterdir() if file.name != "tokenizer.json")
 
-    blocks = {"fp32": "fp32", "int8": "int8 in blocks of 32", "int4": "the GGUF's blocks: four bits in four, others in eight"}
+    blocks = {
+        "fp32": "fp32",
+        "int8": "int8 in blocks of 32",
+        "int4": "the GGUF's blocks: four bits in four, others in eight",
+    }
     return Variant("ours", f"nudge-onnx {precision}", blocks[precision], model, files)
 
 

@@ -74,9 +74,8 @@ def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
         options.intra_op_num_threads = threads
     # Two sessions have their threads each on the same cores, and idle ones spin for a millisecond or more before they
     # sleep: those of the model that has the pen wait for those of the one that handed it over, or of another process.
-    # Long enough to bridge the small nodes between two matrix products is long enough. On two busy cores answers of
-    # the int8 demo pair took 0.6 of the time; without any spinning 0.45, but a model alone on quiet cores then loses
-    # a quarter.
+    # Against ONNX Runtime's default, answers of the int8 demo pair took 0.6 of the time on two busy cores and 0.8 on
+    # quiet ones, and a model alone the same. Without any spinning a small model alone loses a tenth or more.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
     if all(name != _CPU for name, _ in wanted):
