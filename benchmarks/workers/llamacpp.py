@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from .engine import Engine, Opening
 from .serve import serve
+from .stepping import Stepping
 
 _BATCH = 512
 
 
-class LlamaCpp:
+class LlamaCpp(Stepping):
     """A model, a context, and one batch that is filled again and again."""
 
     def __init__(self, opening: Opening) -> None:
@@ -36,19 +37,6 @@ class LlamaCpp:
         self._vocabulary = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(self._model))
         self._batch = ll.llama_batch_init(_BATCH, 0, 1)
         self._length = 0
-
-    def prefill(self, ids: Sequence[int]) -> int:
-        self.clear()
-        return self.choose(ids)
-
-    def choose(self, ids: Sequence[int]) -> int:
-        return int(self.extend(ids).argmax())
-
-    def decode(self, token: int, count: int) -> list[int]:
-        tokens = [token]
-        for _ in range(count):
-            tokens.append(self.choose(tokens[-1:]))
-        return tokens[1:]
 
     def clear(self) -> None:
         self._ll.llama_memory_clear(self._ll.llama_get_memory(self._context), False)

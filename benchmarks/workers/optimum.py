@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from .engine import Engine, Opening
 from .serve import serve
+from .stepping import Stepping
 
 
-class Optimum:
+class Optimum(Stepping):
     """The model, and its caches as they grow."""
 
     def __init__(self, opening: Opening) -> None:
@@ -24,19 +25,6 @@ class Optimum:
         self._model = ORTModelForCausalLM.from_pretrained(opening.model, use_cache=True, use_io_binding=True)
         self._past: Any = None
         self._length = 0
-
-    def prefill(self, ids: Sequence[int]) -> int:
-        self.clear()
-        return self.choose(ids)
-
-    def choose(self, ids: Sequence[int]) -> int:
-        return int(self.extend(ids).argmax())
-
-    def decode(self, token: int, count: int) -> list[int]:
-        tokens = [token]
-        for _ in range(count):
-            tokens.append(self.choose(tokens[-1:]))
-        return tokens[1:]
 
     def clear(self) -> None:
         self._past, self._length = None, 0

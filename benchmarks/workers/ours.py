@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from .engine import Engine, Opening
 from .serve import serve
+from .stepping import Stepping
 
 if TYPE_CHECKING:  # importing the package is a part of what is timed
     from nudge_onnx.runtime.outputs import Rows
 
 
-class Ours:
+class Ours(Stepping):
     """A `Decoder`: steps read the uncertainty head where the graph has one, as greedy answers do."""
 
     def __init__(self, opening: Opening) -> None:
@@ -32,12 +33,6 @@ class Ours:
     def choose(self, ids: Sequence[int]) -> int:
         self._decoder.read(head=self._decoder.has_head)
         return _first_choice(self._decoder.feed(ids))
-
-    def decode(self, token: int, count: int) -> list[int]:
-        tokens = [token]
-        for _ in range(count):
-            tokens.append(self.choose(tokens[-1:]))
-        return tokens[1:]
 
     def clear(self) -> None:
         self._decoder.rewind(0)

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from .engine import Engine, Opening
 from .serve import serve
+from .stepping import Stepping
 
 
-class Transformers:
+class Transformers(Stepping):
     """A causal language model and its `DynamicCache`."""
 
     def __init__(self, opening: Opening) -> None:
@@ -26,19 +27,6 @@ class Transformers:
         self._make_cache = DynamicCache
         self._model = AutoModelForCausalLM.from_pretrained(opening.model, dtype=torch.float32).eval()
         self._cache: Any = None
-
-    def prefill(self, ids: Sequence[int]) -> int:
-        self.clear()
-        return self.choose(ids)
-
-    def choose(self, ids: Sequence[int]) -> int:
-        return int(self.extend(ids).argmax())
-
-    def decode(self, token: int, count: int) -> list[int]:
-        tokens = [token]
-        for _ in range(count):
-            tokens.append(self.choose(tokens[-1:]))
-        return tokens[1:]
 
     def clear(self) -> None:
         self._cache = self._make_cache()
