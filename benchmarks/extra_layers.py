@@ -18,6 +18,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from nudge_onnx.export.passes.fuse_skip_norms import fuse_skip_norms
+from nudge_onnx.export.passes.graph import Graph, reads, rename
+
 CacheNames = Mapping[str, str]
 """Names of a layer's `past_key`, `past_value`, `present_key` and `present_value`, with `{layer}` in each."""
 
@@ -39,16 +42,46 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
     Raises `ValueError` for a graph in which no layers are found.
     """
     graph = model.graph
+    fused = _separate_sums(graph)
     layers = find_layers(graph, cache)
     entry = layers[0].stream[0]
-    readers = [node for node in graph.node if entry in node.input]
+    readers = [node for node in graph.node if entry in reads(node)]
     copier = _Copier(graph, cache, known=len(layers) + 1)
     end = entry
     for number in range(count):
         end = copier.copy(layers, number, end)
+    # The first norm of the model stays a node of its own, whose last bits are not those of one with an addition.
+    apart = f"{end}.stream"
+    graph.node.append(onnx.helper.make_node("Identity", [end], [apart], name=apart))
     for node in readers:
-        _rename(node, {entry: end})
+        rename(node, {entry: apart})
     _sort(graph)
+    if fused:
+        edited = Graph(model)
+        fuse_skip_norms(edited, {})
+        edited.sweep()
+
+
+def _separate_sums(graph: onnx.GraphProto) -> bool:
+    """Write the additions to the stream as nodes of their own again: a layer begins and ends at one."""
+    apart: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "SkipSimplifiedLayerNormalization":
+            one, other, weight = node.input
+            normed, _, _, summed = node.output
+            [epsilon] = [onnx.helper.get_attribute_value(attribute) for attribute in node.attribute]
+            apart.append(onnx.helper.make_node("Add", [one, other], [summed], name=summed))
+            apart.append(
+                onnx.helper.make_node(
+                    "SimplifiedLayerNormalization", [summed, weight], [normed], name=normed, axis=-1, epsilon=epsilon
+                )
+            )
+        else:
+            apart.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    fused = len(apart) > len(graph.node)
+    del graph.node[:]
+    graph.node.extend(apart)
+    return fused
 
 
 def find_layers(graph: onnx.GraphProto, cache: CacheNames) -> list[Layer]:
@@ -58,7 +91,7 @@ def find_layers(graph: onnx.GraphProto, cache: CacheNames) -> list[Layer]:
     edges: list[str] = []
     for layer in range(len(nodes)):
         past = cache["past_key"].format(layer=layer)
-        attention = next((i for i, node in enumerate(nodes) if past in node.input), None)
+        attention = next((i for i, node in enumerate(nodes) if past in reads(node)), None)
         if attention is None:
             break
         edges.append([name for name in streams if place.get(name, -1) < attention][-1])
@@ -77,13 +110,13 @@ def _streams(graph: onnx.GraphProto) -> tuple[list[str], list[onnx.NodeProto]]:
     reached = {embedded.output[0]}
     nodes = []
     for node in graph.node:
-        if reached.intersection(node.input):
+        if reached.intersection(reads(node)):
             reached.update(node.output)
             nodes.append(node)
-    waiting = Counter(name for node in nodes for name in set(node.input) if name in reached)
+    waiting = Counter(name for node in nodes for name in set(reads(node)) if name in reached)
     streams, alive = [embedded.output[0]], {embedded.output[0]}
     for node in nodes:
-        for name in reached.intersection(node.input):
+        for name in reached.intersection(reads(node)):
             waiting[name] -= 1
             if not waiting[name]:
                 alive.discard(name)
@@ -101,7 +134,7 @@ class _Copier:
         self._cache = cache
         self._known = known
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        self._uses = Counter(name for node in graph.node for name in set(node.input))
+        self._uses = Counter(name for node in graph.node for name in set(reads(node)))
         self._values = {value.name: value for value in [*graph.input, *graph.output]}
 
     def copy(self, layers: list[Layer], number: int, entry: str) -> str:
@@ -125,11 +158,11 @@ class _Copier:
             copy = self._graph.node.add()
             copy.CopyFrom(node)
             copy.name = mark + node.name
-            _rename(copy, names)
+            rename(copy, names)
         return names[layer.stream[-1]]
 
     def _used_by(self, nodes: Iterable[onnx.NodeProto]) -> Counter[str]:
-        return Counter(name for node in nodes for name in set(node.input) if name in self._weights)
+        return Counter(name for node in nodes for name in set(reads(node)) if name in self._weights)
 
     def _cache_names(self, source: int, target: int) -> dict[str, str]:
         """The cache tensors of the copy, which are added to the graph's inputs and outputs."""
@@ -176,18 +209,12 @@ def _zeros(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name)
 
 
-def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    for values in (node.input, node.output):
-        for i, name in enumerate(values):
-            values[i] = names.get(name, name)
-
-
 def _sort(graph: onnx.GraphProto) -> None:
     """Put every node behind those that it reads."""
     nodes = list(graph.node)
     makers = {name: number for number, node in enumerate(nodes) for name in node.output}
     order = TopologicalSorter(
-        {number: {makers[name] for name in node.input if name in makers} for number, node in enumerate(nodes)}
+        {number: {makers[name] for name in reads(node) if name in makers} for number, node in enumerate(nodes)}
     ).static_order()
     sorted_nodes = [nodes[number] for number in order]
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in sorted_nodes]

@@ -1,10 +1,11 @@
-"""What the matrices of a graph are multiplied with while it reads a short text, for rounding them by what counts."""
+"""What a graph computes while it reads a short text, for rounding by what counts."""
 
 from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-__all__ = ["WINDOW", "calibration_text", "observe"]
+from .passes.graph import Graph
+from .passes.int8_cache import cached_values, reach
+
+__all__ = ["WINDOW", "Calibration", "calibration_text"]
+
+Floats = npt.NDArray[np.float32]
 
 _TEXT = Path(__file__).with_name("calibration.txt")
 WINDOW = 512
-"""Tokens read at once, from an empty cache."""
+"""Tokens to read at once where a model's context has room for them."""
 
 
 def calibration_text() -> str:
@@ -24,44 +30,68 @@ def calibration_text() -> str:
     return _TEXT.read_text(encoding="utf-8")
 
 
-def observe(
-    model: onnx.ModelProto, values: Iterable[str], ids: Sequence[int], folder: Path, *, window: int = WINDOW
-) -> dict[str, npt.NDArray[np.float32]]:
-    """What the named values [batch, sequence, hidden] hold while the graph reads `ids`: [tokens, hidden] each.
+@dataclass(frozen=True)
+class Calibration:
+    """A text that graphs read, and a folder on a disk with room for a model's weights.
 
-    The weights go to `folder` meanwhile and come back afterwards, so that they are not held twice; it needs as many
-    bytes of disk. `window` is at most the model's context.
+    They go there while a graph reads the text, and come back afterwards, so that they are not held twice.
     """
-    names = sorted(set(values))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.onnx"
-    try:
-        onnx.save(model, path, save_as_external_data=True, location="weights")
-        # What is left of the model is small.
-        observed = onnx.ModelProto.FromString(model.SerializeToString())
-        observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        path.write_bytes(observed.SerializeToString())
-        seen = _run(path, names, ids, window)
-        onnx.load_external_data_for_model(model, str(folder))
-        return seen
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    ids: Sequence[int]
+    folder: Path
+    window: int = WINDOW
+    """Tokens read at once, from an empty cache; at most the model's context."""
+
+    def observe(self, model: onnx.ModelProto, values: Iterable[str]) -> dict[str, Floats]:
+        """What the named values [batch, sequence, hidden] hold, [tokens, hidden] each."""
+        seen = defaultdict(list)
+        for arrays in self._read(model, values):
+            for name, array in arrays.items():
+                seen[name].append(array.reshape(-1, array.shape[-1]))
+        return {name: np.concatenate(parts) for name, parts in seen.items()}
+
+    def cache_peaks(self, model: onnx.ModelProto) -> dict[str, Floats]:
+        """How far keys and values reach (see `int8_cache`), [heads, head_size] each.
+
+        Empty for a graph whose attention is not one operator.
+        """
+        turned = cached_values(Graph(model))
+        peaks: dict[str, Floats] = {}
+        for arrays in self._read(model, turned) if turned else ():
+            for name, array in arrays.items():
+                found = reach(array[0], turned[name])
+                peaks[name] = np.maximum(peaks.get(name, found), found)
+        return peaks
+
+    def _read(self, model: onnx.ModelProto, values: Iterable[str]) -> Iterator[Mapping[str, Floats]]:
+        """The named values, window by window."""
+        names = sorted(set(values))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "model.onnx"
+        try:
+            onnx.save(model, path, save_as_external_data=True, location="weights")
+            # What is left of the model is small.
+            observed = onnx.ModelProto.FromString(model.SerializeToString())
+            known = {value.name for value in observed.graph.output}
+            observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+            path.write_bytes(observed.SerializeToString())
+            session = _session(path)
+            for start in range(0, len(self.ids), self.window):
+                feeds = _feeds(session, self.ids[start : start + self.window])
+                yield dict(zip(names, session.run(names, feeds), strict=True))
+            onnx.load_external_data_for_model(model, str(self.folder))
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _run(path: Path, names: Sequence[str], ids: Sequence[int], window: int) -> dict[str, npt.NDArray[np.float32]]:
+def _session(path: Path) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Packed matrices are another copy of the weights, and would be used for a few passes only.
     options.add_session_config_entry("session.disable_prepacking", "1")
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    seen = defaultdict(list)
-    for start in range(0, len(ids), window):
-        feeds = _feeds(session, ids[start : start + window])
-        for name, array in zip(names, session.run(names, feeds), strict=True):
-            seen[name].append(array.reshape(-1, array.shape[-1]))
-    return {name: np.concatenate(arrays) for name, arrays in seen.items()}
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _feeds(session: Any, ids: Sequence[int]) -> dict[str, npt.NDArray[Any]]:

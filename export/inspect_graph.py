@@ -14,7 +14,7 @@ from .passes.uncertainty_head import LOG_SUM_EXP, TOP1_ID, TOP1_PROBABILITY
 __all__ = ["cache_shape", "graph_io", "vocabulary_size"]
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
-_DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
+_DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.INT8: "int8"}
 _KNOWN = {"input_ids", "attention_mask", "position_ids"}
 
 

@@ -108,6 +108,7 @@ def _convert(
         role=role,
         precision=request.precisions.get(role, PRECISION_OF_TARGET[request.target]),
         portable=request.target == "tensorrt",
+        int8_cache=request.target == "cpu",
         skipped_passes=request.skipped_passes,
         trust_remote_code=request.trust_remote_code,
     )

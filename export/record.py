@@ -10,9 +10,12 @@ from typing import Any
 
 from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
 
+from .calibrate import WINDOW, Calibration, calibration_text
 from .inspect_graph import cache_shape, graph_io, vocabulary_size
 from .optimum_graph import optimum_graph
+from .passes import INT8_CACHE, PROMPT_ATTENTION, PROMPT_ROWS, apply, finish
 from .progress import Progress
+from .quantise import quantise, to_calibrate
 from .sources import Checkpoint
 from .tokenizer_file import save_tokenizer
 from .torch_reference import TorchReference
@@ -33,6 +36,8 @@ class Conversion:
     precision: str
     portable: bool = False
     """Standard operators only."""
+    int8_cache: bool = False
+    """Keep keys and values in eight bits, if the weights are in eight bits or fewer: for a CPU."""
     skipped_passes: Collection[str] = ()
     trust_remote_code: bool = False
 
@@ -88,7 +93,8 @@ def export_model(
         source=checkpoint.source,
         passes=graph.passes,
         # Equal bits without the pass would be luck: four tokens were read.
-        steady_rows="steady-rows" in graph.passes and measurement.steady_rows,
+        steady_rows=INT8_CACHE in graph.passes and measurement.steady_rows,
+        prompt_rows=PROMPT_ROWS if PROMPT_ATTENTION in graph.passes else None,
         parity=measurement.parity,
     )
 
@@ -120,9 +126,6 @@ def _write_graph(
 ) -> _Graph:
     import onnx
 
-    from .passes import apply, finish
-    from .quantise import quantise
-
     role = conversion.role
     with progress.step(f"{role}: passes"):
         model = onnx.load(source)
@@ -135,12 +138,15 @@ def _write_graph(
         )
     model = result.model
     configured = _context_length(config)
-    inputs = _calibrate(model, tokenizer, conversion, configured, work, progress)
+    text = tokenizer.encode(calibration_text(), verbose=False)
+    calibration = Calibration(text, work / f"calibration-{role}", window=min(WINDOW, configured))
+    inputs = _inputs(model, conversion, calibration, progress)
     if conversion.precision != "fp32":
         with progress.step(f"{role}: quantisation to {conversion.precision}"):
             model = quantise(model, conversion.precision, inputs=inputs)
     del inputs
-    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes)
+    peaks = _peaks(model, conversion, calibration, progress)
+    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes, peaks=peaks)
     graph = _Graph(
         io=graph_io(model, result.logits_rows),
         cache=cache_shape(model, result.cache_kind),
@@ -158,20 +164,22 @@ def _write_graph(
     return graph
 
 
-def _calibrate(
-    model: Any, tokenizer: Any, conversion: Conversion, context_length: int, work: Path, progress: Progress
-) -> dict[str, Any]:
+def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
     """What the matrices that are rounded to four bits are multiplied with on a short text."""
-    from .calibrate import WINDOW, calibration_text, observe
-    from .quantise import to_calibrate
-
     names = to_calibrate(model) if conversion.precision == "int4" else []
     if not names:
         return {}
     with progress.step(f"{conversion.role}: calibration"):
-        ids = tokenizer.encode(calibration_text(), verbose=False)
-        folder = work / f"calibration-{conversion.role}"
-        return observe(model, names, ids, folder, window=min(WINDOW, context_length))
+        return calibration.observe(model, names)
+
+
+def _peaks(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
+    """How far the keys and values reach on it that are kept in eight bits."""
+    wanted = conversion.int8_cache and conversion.precision in ("int8", "int4")
+    if not wanted or INT8_CACHE in conversion.skipped_passes:
+        return {}
+    with progress.step(f"{conversion.role}: range of keys and values"):
+        return calibration.cache_peaks(model)
 
 
 def _save(model: Any, folder: Path) -> tuple[str, ...]:

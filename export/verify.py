@@ -141,10 +141,12 @@ def _compare_passes(
 
 
 def _steady(runner: GraphRunner, prompt: list[int]) -> bool:
+    before, checked = prompt[:-_CHECKED_TOGETHER], prompt[-_CHECKED_TOGETHER:]
     runner.rewind(0)
-    together = runner.feed(prompt, _CHECKED_TOGETHER)
-    runner.rewind(len(prompt) - _CHECKED_TOGETHER)
-    alone = [runner.feed([token]) for token in prompt[-_CHECKED_TOGETHER:]]
+    runner.feed(before, 1)
+    together = runner.feed(checked)
+    runner.rewind(len(before))
+    alone = [runner.feed([token]) for token in checked]
     return np.array_equal(together, np.concatenate(alone))
 
 

@@ -135,7 +135,9 @@ class ModelRecord:
     parameters: int | None = None
     passes: tuple[str, ...] = ()
     steady_rows: bool = False
-    """On a CPU, a pass of one row gives the same bits as one of several; it then writes one position more."""
+    """On a CPU, a row has the same bits in a pass of any size (of fewer than `prompt_rows`)."""
+    prompt_rows: int | None = None
+    """A pass of so many rows or more is computed in another way, faster and with other last bits."""
     parity: Parity | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -21,7 +21,7 @@ __all__ = ["Decoder"]
 
 # ONNX Runtime takes another matrix kernel for one row than for several, and in quantised graphs its result differs
 # enough to change an arg-max. A pass has at least two rows, so that reading ahead cannot change an answer, unless the
-# graph was made such that a single row gives the same bits (which was measured on a CPU).
+# graph was made such that a row has the same bits in a pass of any size (which was measured on a CPU).
 _LEAST_ROWS = 2
 
 # ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
@@ -40,21 +40,23 @@ class Decoder:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         record = graph.record
-        # A single row, too, writes two positions: its own, and one that does not count.
-        self.context_length = record.context_length - (_LEAST_ROWS - 1)
+        steady = record.steady_rows and graph.provider == "cpu"
+        self.least_rows = 1 if steady else _LEAST_ROWS
+        """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
+        # What a pass is filled up with is written, too.
+        self.context_length = record.context_length - (self.least_rows - 1)
         """Positions that may be fed in all."""
         self.fed = 0
         """Tokens fed since the decoder was made."""
         self.passes = 0
         """Forward passes since the decoder was made."""
-        self.least_rows = 1 if record.steady_rows and graph.provider == "cpu" else _LEAST_ROWS
-        """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
         self.costs = Costs(self.least_rows)
         """What passes cost, by their number of rows."""
         self.has_head = has_head(record.io)
         """Whether the graph has an uncertainty head."""
         self._io = record.io
-        self._segmented = record.cache.head_size > _WIDE_HEAD
+        self._prompt_rows = record.prompt_rows
+        self._segmented = record.cache.head_size > _WIDE_HEAD and not steady
         self._ids: list[int] = []
         self._cache = make_cache(graph, record.context_length)
         self._mask: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
@@ -83,15 +85,16 @@ class Decoder:
         self._cache.rewind(length)
         del self._ids[length:]
 
-    def prefill(self, ids: Sequence[int]) -> Rows:
-        """Start anew with `ids`, read in one pass; returns the logits after the last, float32 `[1, vocabulary]`.
+    def prefill(self, ids: Sequence[int], kept: int = 0) -> Rows:
+        """Keep the first `kept` positions and read `ids` (at least one) behind them as a prompt.
 
-        In models with wide heads the last bits of what is cached may differ from what `feed` would have cached.
-        Raises `ContextLengthError` if the context has no room.
+        Returns the logits after the last, float32 `[1, vocabulary]`. What is cached may differ in its last bits from
+        what `feed` would have cached, where a prompt can be read faster: on an empty cache in one pass, and of graphs
+        with a cache of int8 in blocks of `prompt_rows`. Raises `ContextLengthError` if the context has no room.
         """
-        self.rewind(0)
+        self.rewind(kept)
         self._check_room(len(ids))
-        return self._pass(list(ids), 1)
+        return self._read(self._prompt_parts(list(ids)), 1)
 
     def feed(self, ids: Sequence[int], rows: int = 1) -> Rows:
         """Append `ids` (at least one) to the cache.
@@ -101,11 +104,14 @@ class Decoder:
         Raises `ContextLengthError` if the context has no room.
         """
         self._check_room(len(ids))
-        parts = self._parts(list(ids))
+        return self._read(self._parts(list(ids)), rows)
+
+    def _read(self, parts: list[list[int]], rows: int) -> Rows:
+        """The last `rows` rows of passes over `parts`."""
         if len(parts) == 1:
             return self._pass(parts[0], rows)
         found = []
-        left = len(ids)
+        left = sum(map(len, parts))
         for part in parts:
             left -= len(part)
             # Those of the last `rows` ids that are in this part; a copy, for the next pass overwrites them.
@@ -119,17 +125,26 @@ class Decoder:
             )
 
     def _parts(self, ids: list[int]) -> list[list[int]]:
-        """`ids` in the passes that they take."""
-        if not self._segmented:
-            return [ids]
-        first = _SEGMENT - self.length % _SEGMENT
-        edges = [0, *range(first, len(ids), _SEGMENT), len(ids)]
-        return [ids[start:end] for start, end in pairwise(edges)]
+        """`ids` in passes whose rows have the bits of rows read singly."""
+        if self._segmented:
+            return _cut(ids, range(_SEGMENT - self.length % _SEGMENT, len(ids), _SEGMENT))
+        longest = self._prompt_rows - 1 if self._prompt_rows else len(ids)
+        return _cut(ids, range(longest, len(ids), longest))
+
+    def _prompt_parts(self, ids: list[int]) -> list[list[int]]:
+        """`ids` of a prompt in passes: what fills a block, all whole blocks, and one id or more of the last one."""
+        if not self._prompt_rows:
+            return self._parts(ids) if self.length else [ids]
+        first = -self.length % self._prompt_rows
+        edges = range(first, len(ids), self._prompt_rows)
+        if len(edges) < 2:
+            return self._parts(ids)
+        return [*_cut(ids[: edges[-1]], [first]), *self._parts(ids[edges[-1] :])]
 
     def _pass(self, ids: list[int], rows: int) -> Rows:
         start = time.perf_counter()
         past = self.length
-        # Filled up, or doubled inside the graph, the last id before the edge of a segment would reach into the next.
+        # Filled up, the last id before the edge of a segment would reach into the next.
         at_edge = self._segmented and len(ids) == 1 and (past + 1) % _SEGMENT == 0
         if at_edge:
             # The id before is read again instead: same bits.
@@ -160,7 +175,7 @@ class Decoder:
             # The head is a matrix product too, so it also gets its least number of rows.
             rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
             inputs.bind(io.logits_rows, np.arange(rows.start, rows.stop, dtype=np.int64))
-        self._cache.bind(binding, max(new, _LEAST_ROWS))
+        self._cache.bind(binding, new)
         self._outputs.bind(len(rows))
         self.graph.session.run_with_iobinding(binding)
         self._cache.advance(binding, new)
@@ -173,3 +188,9 @@ class Decoder:
         if self._mask.shape[1] < length:
             self._mask = np.ones((1, 2 * length), np.int64)
         return self._mask[:, :length]
+
+
+def _cut(ids: list[int], edges: Iterable[int]) -> list[list[int]]:
+    """`ids` cut at each of the ascending `edges` that lies inside."""
+    inside = [edge for edge in edges if 0 < edge < len(ids)]
+    return [ids[start:end] for start, end in pairwise([0, *inside, len(ids)])]

@@ -100,12 +100,11 @@ class Reader(Generic[Row]):
         self._rows = [None] * len(self._held)
 
     def prefill(self, ids: Sequence[int]) -> None:
-        """Read a prompt: all of it in one pass if the cache holds next to nothing of it, else only what is new."""
-        if common_prefix(self._held, ids) < _WORTH_KEEPING:
-            self._held, self._rows = [], []
-            self._keep(ids, self.decoder.prefill(ids))
-        else:
-            self.next(ids)
+        """Read a prompt: all of it if the cache holds next to nothing of it, else only what is new."""
+        shared = min(common_prefix(self._held, ids), len(ids) - 1)
+        kept = shared if shared >= _WORTH_KEEPING else 0
+        del self._held[kept:], self._rows[kept:]
+        self._keep(ids[kept:], self.decoder.prefill(ids[kept:], kept))
 
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether `next(ids)` needs no pass."""

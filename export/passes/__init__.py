@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import onnx
@@ -15,14 +16,16 @@ from .fold_tied_head import fold_tied_head
 from .fuse_gelu import fuse_gelu
 from .fuse_norms import fuse_norms
 from .fuse_projections import fuse_gate_up, fuse_qkv
+from .fuse_skip_norms import fuse_skip_norms
 from .graph import Graph
 from .group_query_attention import context_rows, group_query_attention
+from .int8_cache import Floats, int8_cache
 from .last_rows import LOGITS_ROWS, last_rows
+from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
-from .steady_rows import steady_rows
 from .uncertainty_head import uncertainty_head
 
-__all__ = ["PASSES", "Result", "apply", "finish"]
+__all__ = ["INT8_CACHE", "PASSES", "PROMPT_ATTENTION", "PROMPT_ROWS", "Result", "apply", "finish"]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]
 
@@ -34,9 +37,12 @@ _CONTRIB: dict[str, Pass] = {
     "fuse-qkv": fuse_qkv,
     "fuse-gate-up": fuse_gate_up,
     "shared-embedding": shared_embedding,
+    "fuse-skip-norms": fuse_skip_norms,
 }
 
-_FINISHING: dict[str, Pass] = {"steady-rows": steady_rows, "uncertainty-head": uncertainty_head}
+INT8_CACHE = "int8-cache"
+PROMPT_ATTENTION = "prompt-attention"
+_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "uncertainty-head")
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
@@ -87,12 +93,19 @@ def apply(
     )
 
 
-def finish(model: onnx.ModelProto, config: Mapping[str, Any], *, skip: Collection[str] = ()) -> tuple[str, ...]:
+def finish(
+    model: onnx.ModelProto,
+    config: Mapping[str, Any],
+    *,
+    skip: Collection[str] = (),
+    peaks: Mapping[str, Floats] | None = None,
+) -> tuple[str, ...]:
     """Run the passes that need weights in their final precision; returns the names of those that changed `model`.
 
-    They add standard operators only.
+    `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats.
     """
-    return _run(_FINISHING, Graph(model), config, skip)
+    passes = (partial(int8_cache, peaks=peaks or {}), prompt_attention, uncertainty_head)
+    return _run(dict(zip(_FINISHING, passes, strict=True)), Graph(model), config, skip)
 
 
 def _run(passes: Mapping[str, Pass], graph: Graph, config: Mapping[str, Any], skip: Collection[str]) -> tuple[str, ...]:

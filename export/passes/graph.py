@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["CONTRIB", "Array", "Graph", "Node"]
+__all__ = ["CONTRIB", "Array", "Graph", "Node", "reads", "rename"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Node: TypeAlias = onnx.NodeProto
@@ -19,10 +19,35 @@ CONTRIB = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
 
 
+def reads(node: Node) -> Iterator[str]:
+    """The values that a node reads, those that its branches take from around them included."""
+    yield from node.input
+    for body in _bodies(node):
+        inside = {tensor.name for tensor in body.initializer} | {name for inner in body.node for name in inner.output}
+        yield from (name for inner in body.node for name in reads(inner) if name not in inside)
+
+
+def rename(node: Node, names: Mapping[str, str]) -> None:
+    """Let a node, and the nodes of its branches, read and make values under other names."""
+    for body in _bodies(node):
+        for inner in body.node:
+            rename(inner, names)
+        for value in body.output:
+            value.name = names.get(value.name, value.name)
+    for values in (node.input, node.output):
+        for index, name in enumerate(values):
+            values[index] = names.get(name, name)
+
+
+def _bodies(node: Node) -> Iterator[onnx.GraphProto]:
+    return (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
+
+
 class Graph:
     """A view on `model.graph` that edits it in place; call `sweep` when done.
 
-    The indices follow `add`, `remove` and `rewire`; edits made on a node behind its back are not seen.
+    The indices follow `add`, `remove` and `rewire`; edits made on a node behind its back are not seen. The branches of
+    an If are part of their node: what they read counts as read by it, and what is inside is not indexed.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -135,7 +160,7 @@ class Graph:
     def remove(self, node: Node) -> None:
         """Take a node out; its outputs may be made anew afterwards."""
         del self._nodes[id(node)]
-        for value in node.input:
+        for value in reads(node):
             self._users.get(value, {}).pop(id(node), None)
         for value in node.output:
             if self._makers.get(value) is node:
@@ -143,9 +168,7 @@ class Graph:
 
     def rewire(self, node: Node, old: str, new: str) -> None:
         """Let one node read `new` where it read `old`."""
-        for index, value in enumerate(node.input):
-            if value == old:
-                node.input[index] = new
+        rename(node, {old: new})
         self._users.get(old, {}).pop(id(node), None)
         self._users.setdefault(new, {})[id(node)] = node
 
@@ -175,13 +198,13 @@ class Graph:
             elif id(node) not in seen:
                 seen.add(id(node))
                 stack.append((node, True))
-                push(node.input)
+                push(reads(node))
         return order
 
     def sweep(self) -> None:
         """Write the graph back: nodes sorted, and without what no output depends on, inputs included."""
         order = self.ancestors(self.outputs)
-        read = {value for node in order for value in node.input}
+        read = {value for node in order for value in reads(node)}
         self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in read}
         # Copies: clearing the repeated field frees the messages that the index points to.
         nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
@@ -214,11 +237,17 @@ class Graph:
                 element = value.type.tensor_type.elem_type
                 value.CopyFrom(helper.make_tensor_value_info(name, element, list(shape)))
 
+    def retype(self, name: str, element: int) -> None:
+        """Write the ONNX element type of an input or output anew."""
+        for value in (*self.proto.input, *self.proto.output):
+            if value.name == name:
+                value.type.tensor_type.elem_type = element
+
     def _index(self, node: Node) -> None:
         for value in node.output:
             if value:
                 self._makers[value] = node
-        for value in node.input:
+        for value in reads(node):
             if value:
                 self._users.setdefault(value, {})[id(node)] = node
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-CAPACITY = 96
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+CAPACITY = 320
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
 Logits = npt.NDArray[np.float32]
 

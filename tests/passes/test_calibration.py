@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from nudge_onnx.export.calibrate import calibration_text, observe
+from nudge_onnx.export.calibrate import Calibration, calibration_text
 from nudge_onnx.export.passes import apply
 from nudge_onnx.export.quantise import quantise, to_calibrate
 from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
@@ -55,7 +55,7 @@ def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported,
     model = apply(model, config, precision="int4", skip=skip).model
     before = copy.deepcopy(model)
     names = to_calibrate(model)
-    seen = observe(model, names, range(3, 43), tmp_path / "calibration", window=16)
+    seen = Calibration(range(3, 43), tmp_path / "calibration", window=16).observe(model, names)
     assert seen.keys() == set(names)
     assert {len(array) for array in seen.values()} == {40}
     assert model.graph.node == before.graph.node

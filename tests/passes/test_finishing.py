@@ -1,6 +1,10 @@
-"""The passes that run behind quantisation: rows that do not depend on their company, and the uncertainty head."""
+"""The passes that run behind quantisation: the cache of int8, prompts read over floats, and the uncertainty head."""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,40 +13,120 @@ import pytest
 from decoding import Decoder
 from onnx import TensorProto, helper
 
-from nudge_onnx.export.passes import apply, finish
+from nudge_onnx.export.calibrate import Calibration
+from nudge_onnx.export.passes import PROMPT_ROWS, apply, finish
 from nudge_onnx.export.passes.graph import Graph
+from nudge_onnx.export.passes.int8_cache import reach
 from nudge_onnx.export.passes.uncertainty_head import uncertainty_head
 from nudge_onnx.export.quantise import quantise
 
 HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
+FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
+
+
+def finished(exported, folder: Path, architecture: str, precision: str = "int8", skip: Collection[str] = ()):
+    """A quantised graph before and after the finishing passes, the passes that ran, and random ids."""
+    model, config = exported(architecture)
+    model = quantise(apply(model, config, precision=precision).model, precision)
+    before = copy.deepcopy(model)
+    ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 300)]
+    peaks = Calibration(ids[:80], folder / "weights").cache_peaks(model)
+    return before, model, finish(model, config, skip=skip, peaks=peaks), ids
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "qwen2", "gpt2"])
-def test_a_row_read_alone_has_the_bits_of_a_row_read_with_others(exported, architecture, precision):
-    model, config = exported(architecture)
-    model = quantise(apply(model, config, precision=precision).model, precision)
-    assert "steady-rows" in finish(model, config)
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_row_read_alone_has_the_bits_of_a_row_read_with_others(exported, tmp_path, architecture, precision):
+    _, model, applied, ids = finished(exported, tmp_path, architecture, precision)
+    assert applied == ("int8-cache", "prompt-attention", "uncertainty-head")
     decoder = Decoder(model, in_place=True)
-    ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 40)]
-    decoder.feed(ids[:20])
-    together = decoder.feed(ids[20:])
-    for step in (1, 3):
-        decoder.rewind(20)
-        parts = [decoder.feed(ids[at : at + step]) for at in range(20, 40, step)]
-        np.testing.assert_array_equal(np.concatenate(parts), together)
+    singly = np.concatenate([decoder.feed(ids[at : at + 1]) for at in range(250)])
+    for step in (3, 8, 100, 127):
+        decoder.rewind(0)
+        parts = [decoder.feed(ids[at : at + step]) for at in range(0, 250, step)]
+        np.testing.assert_array_equal(np.concatenate(parts)[:250], singly)
 
 
-def test_a_graph_of_floats_keeps_its_rows(exported):
+@pytest.mark.parametrize("skip", [(), ("prompt-attention",)])
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_cache_of_int8_stays_near_one_of_floats(exported, tmp_path, architecture, skip):
+    before, model, _, ids = finished(exported, tmp_path, architecture, skip=skip)
+    floats, codes = Decoder(before, in_place=True), Decoder(model, in_place=True)
+    assert {array.dtype for array in codes.past.values()} == {np.dtype(np.int8)}
+    spread = 0.0
+    for at, end in ((0, 40), (40, 41), (41, 60), (60, 190), (190, 200), (200, 300)):
+        expected, seen = floats.feed(ids[at:end]), codes.feed(ids[at:end])
+        spread = spread or float(np.std(expected))
+        assert np.abs(seen - expected).mean() < 0.06 * spread
+
+
+@pytest.mark.parametrize("filled", [0, 10])
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_many_rows_are_read_over_floats_and_written_as_the_operator_writes_them(
+    exported, tmp_path, architecture, filled
+):
+    before, model, _, ids = finished(exported, tmp_path, architecture)
+    _, plain, _, _ = finished(exported, tmp_path, architecture, skip=("prompt-attention",))
+    floats, branching, by_codes = (Decoder(graph, in_place=True) for graph in (before, model, plain))
+    for decoder in (floats, branching, by_codes):
+        if filled:
+            decoder.feed(ids[:filled])
+    end = filled + PROMPT_ROWS
+    seen, expected = branching.feed(ids[filled:end]), floats.feed(ids[filled:end])
+    by_codes.feed(ids[filled:end])
+    if filled:
+        assert np.abs(seen - expected).mean() < 0.06 * np.std(expected)
+    else:
+        np.testing.assert_array_equal(seen, expected)
+    for name, codes in branching.past.items():
+        np.testing.assert_array_equal(codes[:, :, end:], 7)
+        # The first layer reads the same hidden states; a code may fall on the other side of a half.
+        if name.startswith("past_key_values.0."):
+            differing = codes != by_codes.past[name]
+            assert differing.mean() < 0.002
+            assert np.abs(codes.astype(int) - by_codes.past[name]).max() <= 1
+    step, expected = branching.feed(ids[end : end + 1]), floats.feed(ids[end : end + 1])
+    assert np.abs(step - expected).mean() < 0.15 * np.std(expected)
+
+
+def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported, tmp_path):
+    model, config = exported("llama")
+    model = quantise(apply(model, config, precision="int8").model, "int8")
+    ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 200)]
+    peaks = Calibration(ids, tmp_path / "weights").cache_peaks(model)
+    finish(model, config, peaks={name: array / 4 for name, array in peaks.items()})
+    decoder = Decoder(model, in_place=True)
+    decoder.feed(ids[:PROMPT_ROWS])
+    decoder.feed(ids[PROMPT_ROWS:])
+    for array in decoder.past.values():
+        for part in (array[:, :, :PROMPT_ROWS], array[:, :, PROMPT_ROWS:200]):
+            assert part.max() == 127
+            assert part.min() == -128
+
+
+def test_without_a_range_the_cache_stays_in_floats(exported):
     model, config = exported("llama")
     result = apply(model, config, precision="fp32")
     assert finish(result.model, config) == ("uncertainty-head",)
 
 
-def test_finishing_passes_can_be_left_out(exported):
+def test_a_graph_whose_attention_stayed_as_it_was_has_no_range(exported, tmp_path):
     model, config = exported("llama")
-    model = quantise(apply(model, config, precision="int8").model, "int8")
-    assert finish(model, config, skip=["steady-rows", "uncertainty-head"]) == ()
+    model = apply(model, config, precision="int8", skip=["group-query-attention"]).model
+    assert Calibration(range(3, 43), tmp_path / "weights").cache_peaks(model) == {}
+
+
+def test_finishing_passes_can_be_left_out(exported, tmp_path):
+    *_, applied, _ = finished(exported, tmp_path, "llama", skip=["int8-cache", "uncertainty-head"])
+    assert applied == ()
+
+
+def test_the_reach_of_a_turned_pair_is_its_length():
+    values = np.zeros((1, 3, 6), np.float32)
+    values[0, 1, [0, 2]] = 3, -4
+    values[0, 2, 4:] = -7, 2
+    np.testing.assert_array_equal(reach(values, 4), [[5, 0, 5, 0, 7, 2]])
+    np.testing.assert_array_equal(reach(values, 0), [[3, 0, 4, 0, 7, 2]])
 
 
 def head_of(vocabulary: int) -> onnxruntime.InferenceSession:

@@ -51,6 +51,10 @@ namespace NudgeOnnx.Bundles
                 : throw IllFormed(name, "a number");
         }
 
+        /// <summary>A number or <c>null</c>; a missing field is <c>null</c>.</summary>
+        internal int? NumberOrNull(string name) =>
+            _element.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null ? Number(name) : (int?)null;
+
         internal long LongNumber(string name) =>
             Value(name).ValueKind == JsonValueKind.Number && Value(name).TryGetInt64(out var number)
                 ? number

@@ -42,8 +42,9 @@ namespace NudgeOnnx.Bundles
     /// <param name="Cache">Shape of the KV cache.</param>
     /// <param name="Io">Names of the graph's inputs and outputs.</param>
     /// <param name="Prompt">How the model is prompted.</param>
-    /// <param name="SteadyRows">
-    /// On a CPU, a pass of one row gives the same bits as one of several; it then writes one position more.
+    /// <param name="SteadyRows">On a CPU, a row has the same bits in a pass of any size (of fewer than PromptRows).</param>
+    /// <param name="PromptRows">
+    /// A pass of so many rows or more is computed in another way, faster and with other last bits; <c>null</c>: none is.
     /// </param>
     public sealed record ModelRecord(
         string Graph,
@@ -57,13 +58,14 @@ namespace NudgeOnnx.Bundles
         CacheRecord Cache,
         GraphIo Io,
         PromptRecord Prompt,
-        bool SteadyRows);
+        bool SteadyRows,
+        int? PromptRows);
 
     /// <summary>Shape of the KV cache: every tensor is <c>[1, KvHeads, positions, HeadSize]</c>.</summary>
     /// <param name="Layers">Layers, each with a key and a value tensor.</param>
     /// <param name="KvHeads">Heads of keys and values.</param>
     /// <param name="HeadSize">Numbers per head and position.</param>
-    /// <param name="Dtype"><c>float32</c> or <c>float16</c>.</param>
+    /// <param name="Dtype"><c>float32</c>, <c>float16</c> or <c>int8</c>.</param>
     /// <param name="Kind"><c>growing</c> or <c>in_place</c>.</param>
     public sealed record CacheRecord(int Layers, int KvHeads, int HeadSize, string Dtype, string Kind);
 

@@ -98,7 +98,8 @@ namespace NudgeOnnx.Bundles
                     cache.Text("kind", "growing")),
                 Io(model.ObjectOrEmpty("io")),
                 new PromptRecord(prompt.Text("template"), Tokens(prompt), prompt.Flag("add_bos")),
-                model.Flag("steady_rows"));
+                model.Flag("steady_rows"),
+                model.NumberOrNull("prompt_rows"));
         }
 
         private static GraphIo Io(JsonFields io) => new GraphIo(

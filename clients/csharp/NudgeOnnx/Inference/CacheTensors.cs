@@ -21,6 +21,7 @@ namespace NudgeOnnx.Inference
             {
                 "float32" => (TensorElementType.Float, 4),
                 "float16" => (TensorElementType.Float16, 2),
+                "int8" => (TensorElementType.Int8, 1),
                 _ => throw new BundleException($"the cache type {_shape.Dtype} is not supported by this library"),
             };
             if (Providers.IsCuda(graph.Provider))

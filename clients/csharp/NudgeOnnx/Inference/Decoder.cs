@@ -14,7 +14,7 @@ namespace NudgeOnnx.Inference
     {
         // ONNX Runtime takes another matrix kernel for one row than for several, and in quantised graphs its result differs
         // enough to change an arg-max. A pass has at least two rows, so that reading ahead cannot change an answer, unless the
-        // graph was made such that a single row gives the same bits (which was measured on a CPU).
+        // graph was made such that a row has the same bits in a pass of any size (which was measured on a CPU).
         private const int LeastRows = 2;
 
         // ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
@@ -29,16 +29,19 @@ namespace NudgeOnnx.Inference
         private readonly List<int> _ids = new List<int>();
         private readonly bool _segmented;
         private readonly int _leastRows;
+        private readonly int? _promptRows;
         private long[] _ones = Array.Empty<long>();
 
         internal Decoder(Graph graph)
         {
             _graph = graph;
             _cache = KvCache.Make(graph);
-            _segmented = graph.Record.Cache.HeadSize > WideHead;
-            _leastRows = graph.Record.SteadyRows && graph.Provider == "cpu" ? 1 : LeastRows;
-            // A single row, too, writes two positions: its own, and one that does not count.
-            ContextLength = graph.Record.ContextLength - (LeastRows - 1);
+            var steady = graph.Record.SteadyRows && graph.Provider == "cpu";
+            _segmented = graph.Record.Cache.HeadSize > WideHead && !steady;
+            _leastRows = steady ? 1 : LeastRows;
+            _promptRows = graph.Record.PromptRows;
+            // What a pass is filled up with is written, too.
+            ContextLength = graph.Record.ContextLength - (_leastRows - 1);
             Costs = new Costs(_leastRows);
         }
 
@@ -65,17 +68,18 @@ namespace NudgeOnnx.Inference
         }
 
         /// <summary>
-        /// Start anew with <paramref name="ids"/>, read in one pass. In models with wide heads the last bits of what is cached
-        /// may differ from what <see cref="Feed"/> would have cached.
+        /// Keep the first <paramref name="kept"/> positions and read <paramref name="ids"/> (at least one) behind them as a prompt.
+        /// What is cached may differ in its last bits from what <see cref="Feed"/> would have cached, where a prompt can be read
+        /// faster: on an empty cache in one pass, and of graphs with a cache of int8 in blocks of their PromptRows.
         /// </summary>
         /// <returns>The choice after the last.</returns>
         /// <exception cref="ContextLengthException">The context has no room.</exception>
         /// <exception cref="LogitsException">The model returned broken logits.</exception>
-        internal List<Choice> Prefill(IReadOnlyList<int> ids, Outputs outputs)
+        internal List<Choice> Prefill(IReadOnlyList<int> ids, int kept, Outputs outputs)
         {
-            Rewind(0);
+            Rewind(kept);
             CheckRoom(ids.Count);
-            return Pass(ids.ToList(), 1, outputs);
+            return Read(PromptParts(ids), 1, outputs);
         }
 
         /// <summary>Append <paramref name="ids"/> (at least one) to the cache.</summary>
@@ -88,15 +92,7 @@ namespace NudgeOnnx.Inference
         internal List<Choice> Feed(IReadOnlyList<int> ids, int rows, Outputs outputs)
         {
             CheckRoom(ids.Count);
-            var choices = new List<Choice>();
-            var left = ids.Count;
-            foreach (var part in Parts(ids))
-            {
-                left -= part.Count;
-                // Those of the last rows that are in this part.
-                choices.AddRange(Pass(part, Math.Min(part.Count, Math.Max(0, rows - left)), outputs));
-            }
-            return choices;
+            return Read(Parts(ids), rows, outputs);
         }
 
         /// <inheritdoc/>
@@ -115,14 +111,62 @@ namespace NudgeOnnx.Inference
             }
         }
 
-        /// <summary>Ids in the passes that they take.</summary>
+        /// <summary>The choice after each of the last <paramref name="rows"/> ids of passes over <paramref name="parts"/>.</summary>
+        private List<Choice> Read(List<List<int>> parts, int rows, Outputs outputs)
+        {
+            var choices = new List<Choice>();
+            var left = parts.Sum(part => part.Count);
+            foreach (var part in parts)
+            {
+                left -= part.Count;
+                // Those of the last rows that are in this part.
+                choices.AddRange(Pass(part, Math.Min(part.Count, Math.Max(0, rows - left)), outputs));
+            }
+            return choices;
+        }
+
+        /// <summary>Ids in passes whose rows have the bits of rows read singly.</summary>
         private List<List<int>> Parts(IReadOnlyList<int> ids)
         {
-            var parts = new List<List<int>>();
-            for (int start = 0, size; start < ids.Count; start += size)
+            if (_segmented)
             {
-                size = _segmented ? Segment - (Length + start) % Segment : ids.Count;
-                parts.Add(ids.Skip(start).Take(size).ToList());
+                return Cut(ids, Segment - Length % Segment, Segment);
+            }
+            var longest = _promptRows is int rows ? rows - 1 : ids.Count;
+            return Cut(ids, longest, longest);
+        }
+
+        /// <summary>Ids of a prompt in passes: what fills a block, all whole blocks, and one id or more of the last one.</summary>
+        private List<List<int>> PromptParts(IReadOnlyList<int> ids)
+        {
+            if (!(_promptRows is int rows))
+            {
+                return Length > 0 ? Parts(ids) : new List<List<int>> { ids.ToList() };
+            }
+            var first = (rows - Length % rows) % rows;
+            var blocks = Math.Max(0, (ids.Count - 1 - first) / rows);
+            if (first >= ids.Count || blocks == 0)
+            {
+                return Parts(ids);
+            }
+            var end = first + blocks * rows;
+            var parts = Cut(ids.Take(end), first, end);
+            parts.AddRange(Parts(ids.Skip(end).ToList()));
+            return parts;
+        }
+
+        /// <summary>Ids cut at <paramref name="first"/>, and every <paramref name="size"/> from there on.</summary>
+        private static List<List<int>> Cut(IEnumerable<int> ids, int first, int size)
+        {
+            var parts = new List<List<int>>();
+            var left = ids.ToList();
+            for (var length = first; left.Count > 0; length = size)
+            {
+                if (length > 0)
+                {
+                    parts.Add(left.Take(length).ToList());
+                    left = left.Skip(length).ToList();
+                }
             }
             return parts;
         }
@@ -133,7 +177,7 @@ namespace NudgeOnnx.Inference
             var clock = Stopwatch.StartNew();
             var past = Length;
             int start;
-            // Filled up, or doubled inside the graph, the last id before the edge of a segment would reach into the next.
+            // Filled up, the last id before the edge of a segment would reach into the next.
             if (_segmented && ids.Count == 1 && (past + 1) % Segment == 0)
             {
                 // The id before is read again instead: same bits.
@@ -185,7 +229,7 @@ namespace NudgeOnnx.Inference
                     end = Math.Max(last, _leastRows);
                     held.Add(Bind(binding, io.LogitsRows, Numbers(begin, end), end - begin));
                 }
-                _cache.Bind(binding, Math.Max(fresh, LeastRows));
+                _cache.Bind(binding, fresh);
                 outputs.Bind(end - begin);
                 Execute(binding);
                 _cache.Advance(binding, fresh);

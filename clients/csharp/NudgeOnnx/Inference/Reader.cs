@@ -44,18 +44,16 @@ namespace NudgeOnnx.Inference
             }
         }
 
-        /// <summary>Read a prompt: all of it in one pass if the cache holds next to nothing of it, else only what is new.</summary>
+        /// <summary>Read a prompt: all of it if the cache holds next to nothing of it, else only what is new.</summary>
         /// <exception cref="LogitsException">The model returned broken logits.</exception>
         internal void Prefill(IReadOnlyList<int> ids)
         {
-            if (CommonPrefix(_held, ids) >= WorthKeeping)
-            {
-                Next(ids);
-                return;
-            }
             _cancellation.ThrowIfCancellationRequested();
-            Forget(0);
-            Keep(ids, Decoder.Prefill(ids, Started));
+            var shared = Math.Min(CommonPrefix(_held, ids), ids.Count - 1);
+            var kept = shared >= WorthKeeping ? shared : 0;
+            Forget(kept);
+            var fresh = ids.Skip(kept).ToList();
+            Keep(fresh, Decoder.Prefill(fresh, kept, Started));
         }
 
         /// <summary>Whether <see cref="Next"/> needs no pass.</summary>

@@ -1,0 +1,35 @@
+"""`fuse-skip-norms`: the addition to the residual stream and the RMS norm that reads it become one node.
+
+Both pass over the hidden state of a row once, and in a step of one token what they cost is to be started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .graph import CONTRIB, Graph
+
+__all__ = ["fuse_skip_norms"]
+
+
+def fuse_skip_norms(graph: Graph, config: Mapping[str, Any]) -> bool:
+    """Fuse an Add of two computed values [batch, sequence, hidden] with the norm behind it; the sum stays a value."""
+    changed = False
+    for norm in list(graph.of_type("SimplifiedLayerNormalization")):
+        summed = norm.input[0]
+        add = graph.made_by(summed, "Add")
+        # Of two norms behind one sum the first has it; a constant summand is a bias.
+        if add is None or any(graph.constant(name) is not None for name in add.input):
+            continue
+        graph.remove(norm)
+        graph.remove(add)
+        graph.add(
+            "SkipSimplifiedLayerNormalization",
+            [*add.input, norm.input[1]],
+            [norm.output[0], "", "", summed],
+            domain=CONTRIB,
+            epsilon=graph.attribute(norm, "epsilon"),
+        )
+        changed = True
+    return changed

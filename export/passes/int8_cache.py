@@ -1,0 +1,91 @@
+"""`int8-cache`: keys and values are kept in eight bits, a quarter of the memory that a step behind a long text reads.
+
+GroupQueryAttention rounds them as it writes them, and multiplies each row with the codes by itself. So on a CPU a row
+has the same bits in a pass of any size, which its products of floats have not: a single row takes another kernel there
+than several.
+
+Each channel of a head has one scale, by its largest value on a text and a little more: to cut values off harms much
+more than to round them more coarsely. Rotary embedding turns pairs of channels into each other, and what a channel of a
+key may reach at some position is the length of its pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from .graph import CONTRIB, Graph
+
+__all__ = ["LEVELS", "Floats", "cached_values", "int8_cache", "reach"]
+
+LEVELS = (-128, 127)
+"""The smallest and the largest code."""
+
+_HEADROOM = 1.1
+
+Floats = npt.NDArray[np.float32]
+
+
+def cached_values(graph: Graph) -> dict[str, int]:
+    """The outputs [batch, heads, positions, head_size] that hold keys and values.
+
+    With each stands how many of its leading channels rotary embedding has turned.
+    """
+    found: dict[str, int] = {}
+    for node in graph.of_type("GroupQueryAttention"):
+        key, value = node.output[1:3]
+        tables = graph.dims(node.input[7]) if graph.attribute(node, "do_rotary", 0) else None
+        found |= {key: 2 * tables[1] if tables else 0, value: 0}
+    return found
+
+
+def reach(values: Floats, turned: int) -> Floats:
+    """How far from zero each channel may get, [heads, head_size], by `values` [heads, positions, head_size].
+
+    Of the `turned` channels, i and i + turned / 2 are a pair.
+    """
+    sizes = np.abs(values)
+    if turned:
+        pairs = np.hypot(sizes[..., : turned // 2], sizes[..., turned // 2 : turned])
+        sizes = np.concatenate([pairs, pairs, sizes[..., turned:]], axis=-1)
+    peaks: Floats = sizes.max(axis=1)
+    return peaks
+
+
+def int8_cache(graph: Graph, config: Mapping[str, Any], peaks: Mapping[str, Floats]) -> bool:
+    """Give every attention a cache of int8.
+
+    `peaks` holds for each of the `cached_values` the largest `reach` that was seen, [heads, head_size].
+    """
+    attentions = list(graph.of_type("GroupQueryAttention"))
+    if not attentions or not peaks or any(len(node.input) > 9 and any(node.input[9:]) for node in attentions):
+        return False
+    for node in attentions:
+        key, value = node.output[1:3]
+        scales = [graph.store(f"{name}.scale", _scales(peaks[name])) for name in (key, value)]
+        inputs = [*node.input, *[""] * (12 - len(node.input)), *scales]
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        graph.remove(node)
+        graph.add(
+            "GroupQueryAttention",
+            inputs,
+            list(node.output),
+            domain=CONTRIB,
+            **attributes,
+            k_quant_type="PER_CHANNEL",
+            v_quant_type="PER_CHANNEL",
+            kv_cache_bit_width=8,
+        )
+        for name in (*node.input[3:5], key, value):
+            graph.retype(name, onnx.TensorProto.INT8)
+    return True
+
+
+def _scales(peaks: Floats) -> Floats:
+    """One scale a channel, in one row; a channel that was always zero stays so with any."""
+    return np.where(peaks > 0, _HEADROOM * peaks / LEVELS[1], 1).astype(np.float32).reshape(-1)
