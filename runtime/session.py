@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,12 @@ def open_graph(
     providers: Sequence[ProviderSpec],
     threads: int | None = None,
     cache_dir: Path | None = None,
+    *,
+    alone: bool = True,
 ) -> Graph:
     """Open the graph of `role`; `threads` is ONNX Runtime's intra-op count, by default the number of cores.
+
+    `alone` says that no other model of this process works in turn with it on the same cores.
 
     With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there; TensorRT
     keeps its engines there.
@@ -53,12 +58,13 @@ def open_graph(
     """
     record = bundle.manifest.models[role]
     wanted = resolve_providers(providers)
+    options = partial(_options, wanted, threads, alone=alone)
     session = None
     if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
-        session = _open_cached(bundle, role, wanted, threads, cache_dir)
+        session = _open_cached(bundle, role, wanted, options, cache_dir)
     if session is None:
         prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
-        session = _open(bundle.path(record.graph), record.graph, prepared, _options(wanted, threads))
+        session = _open(bundle.path(record.graph), record.graph, prepared, options())
     name = check_loaded(session, wanted)
     missing = _expected_inputs(record) - {i.name for i in session.get_inputs()}
     if missing:
@@ -68,15 +74,16 @@ def open_graph(
     return Graph(session, record, short_name(name), int(dict(wanted)[name].get("device_id", 0)))
 
 
-def _options(wanted: Sequence[Provider], threads: int | None) -> Any:
+def _options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) -> Any:
     options = onnxruntime().SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Two sessions have their threads each on the same cores, and idle ones spin for a millisecond or more before they
-    # sleep: those of the model that has the pen wait for those of the one that handed it over, or of another process.
-    # Against ONNX Runtime's default, answers of the int8 demo pair took 0.6 of the time on two busy cores and 0.8 on
-    # quiet ones, and a model alone the same. Without any spinning a small model alone loses a tenth or more.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+    if not alone:
+        # Each session has threads of its own on the same cores, and idle ones spin for a while before they sleep: those
+        # of the model that has the pen wait for those of the one that handed it over, or of another process. Against
+        # ONNX Runtime's default, answers of the int8 demo pair took 0.7 of the time, on a busy core as on quiet ones. A
+        # model alone is 4 % faster with the default, on quiet cores; without any spinning it loses a tenth or more.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
     if all(name != _CPU for name, _ in wanted):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -101,7 +108,7 @@ def _prepared(
 
 
 def _open_cached(
-    bundle: Bundle, role: str, wanted: Sequence[Provider], threads: int | None, cache_dir: Path
+    bundle: Bundle, role: str, wanted: Sequence[Provider], options_of: Callable[[], Any], cache_dir: Path
 ) -> Any | None:
     """A session on the cached graph, or `None`, with a warning, where there is none that can be used."""
     ort = onnxruntime()
@@ -115,7 +122,7 @@ def _open_cached(
     }
 
     def write(path: Path) -> None:
-        options = _options(wanted, threads)
+        options = options_of()
         options.optimized_model_filepath = str(path)
         # Small tensors stay in the graph, where shape inference reads them.
         for key, value in {
@@ -130,7 +137,7 @@ def _open_cached(
     path = entry.graph(write)
     if path is None:
         return None
-    options = _options(wanted, threads)
+    options = options_of()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
     try:
         return _open(path, record.graph, wanted, options)

@@ -22,9 +22,11 @@ class Ours(Stepping):
     def __init__(self, opening: Opening) -> None:
         from nudge_onnx.bundle import Bundle
         from nudge_onnx.runtime.decoder import Decoder
+        from nudge_onnx.runtime.huge_pages import huge_pages
         from nudge_onnx.runtime.session import open_graph
 
-        self._decoder = Decoder(open_graph(Bundle.open(opening.model), opening.role, ["cpu"]))
+        with huge_pages():
+            self._decoder = Decoder(open_graph(Bundle.open(opening.model), opening.role, ["cpu"]))
 
     def prefill(self, ids: Sequence[int]) -> int:
         self._decoder.read(head=self._decoder.has_head)
