@@ -3,9 +3,9 @@
 A step reads all weights once. In pages of 4 KiB the processor looks up an address every 4 KiB, in pages of 2 MiB every
 2 MiB. Measured on the demo pair in int8, steps take 0.88 to 0.94 of the time.
 
-ONNX Runtime allocates weights piece by piece and does not ask for large pages, so this collects what was allocated while
-models were opened into such pages afterwards. A thread does it beside the first answer; it copies memory that is in
-use, within the kernel, and changes no byte of it.
+ONNX Runtime allocates weights piece by piece and does not ask for large pages, so this collects what was allocated
+while models were opened into such pages afterwards. A thread does it beside the first answer; it copies memory that is
+in use, within the kernel, and changes no byte of it.
 """
 
 from __future__ import annotations
