@@ -89,8 +89,8 @@ class Decoder:
         """Keep the first `kept` positions and read `ids` (at least one) behind them as a prompt.
 
         Returns the logits after the last, float32 `[1, vocabulary]`. What is cached may differ in its last bits from
-        what `feed` would have cached, where a prompt can be read faster: on an empty cache in one pass, and of graphs
-        with a cache of int8 in blocks of `prompt_rows`. Raises `ContextLengthError` if the context has no room.
+        what `feed` would have cached, where a prompt can be read faster: on an empty cache, or, with a cache of int8, if
+        it has more than `prompt_rows` ids. Raises `ContextLengthError` if the context has no room.
         """
         self.rewind(kept)
         self._check_room(len(ids))
@@ -132,14 +132,10 @@ class Decoder:
         return _cut(ids, range(longest, len(ids), longest))
 
     def _prompt_parts(self, ids: list[int]) -> list[list[int]]:
-        """`ids` of a prompt in passes: what fills a block, all whole blocks, and one id or more of the last one."""
+        """`ids` of a prompt in passes: a long one whole, but for its last id, which a repetition reads alone."""
         if not self._prompt_rows:
             return self._parts(ids) if self.length else [ids]
-        first = -self.length % self._prompt_rows
-        edges = range(first, len(ids), self._prompt_rows)
-        if len(edges) < 2:
-            return self._parts(ids)
-        return [*_cut(ids[: edges[-1]], [first]), *self._parts(ids[edges[-1] :])]
+        return [ids[:-1], ids[-1:]] if len(ids) > self._prompt_rows else self._parts(ids)
 
     def _pass(self, ids: list[int], rows: int) -> Rows:
         start = time.perf_counter()

@@ -70,7 +70,7 @@ namespace NudgeOnnx.Inference
         /// <summary>
         /// Keep the first <paramref name="kept"/> positions and read <paramref name="ids"/> (at least one) behind them as a prompt.
         /// What is cached may differ in its last bits from what <see cref="Feed"/> would have cached, where a prompt can be read
-        /// faster: on an empty cache in one pass, and of graphs with a cache of int8 in blocks of their PromptRows.
+        /// faster: on an empty cache, or, with a cache of int8, if it has more than PromptRows ids.
         /// </summary>
         /// <returns>The choice after the last.</returns>
         /// <exception cref="ContextLengthException">The context has no room.</exception>
@@ -136,37 +136,24 @@ namespace NudgeOnnx.Inference
             return Cut(ids, longest, longest);
         }
 
-        /// <summary>Ids of a prompt in passes: what fills a block, all whole blocks, and one id or more of the last one.</summary>
+        /// <summary>Ids of a prompt in passes: a long one whole, but for its last id, which a repetition reads alone.</summary>
         private List<List<int>> PromptParts(IReadOnlyList<int> ids)
         {
             if (!(_promptRows is int rows))
             {
                 return Length > 0 ? Parts(ids) : new List<List<int>> { ids.ToList() };
             }
-            var first = (rows - Length % rows) % rows;
-            var blocks = Math.Max(0, (ids.Count - 1 - first) / rows);
-            if (first >= ids.Count || blocks == 0)
-            {
-                return Parts(ids);
-            }
-            var end = first + blocks * rows;
-            var parts = Cut(ids.Take(end), first, end);
-            parts.AddRange(Parts(ids.Skip(end).ToList()));
-            return parts;
+            return ids.Count > rows ? Cut(ids, ids.Count - 1, 1) : Parts(ids);
         }
 
         /// <summary>Ids cut at <paramref name="first"/>, and every <paramref name="size"/> from there on.</summary>
-        private static List<List<int>> Cut(IEnumerable<int> ids, int first, int size)
+        private static List<List<int>> Cut(IReadOnlyList<int> ids, int first, int size)
         {
             var parts = new List<List<int>>();
-            var left = ids.ToList();
-            for (var length = first; left.Count > 0; length = size)
+            for (int start = 0, length = first; start < ids.Count; start += length, length = size)
             {
-                if (length > 0)
-                {
-                    parts.Add(left.Take(length).ToList());
-                    left = left.Skip(length).ToList();
-                }
+                length = Math.Min(length, ids.Count - start);
+                parts.Add(ids.Skip(start).Take(length).ToList());
             }
             return parts;
         }
