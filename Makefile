@@ -38,7 +38,7 @@ bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
 	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(BASE) $(NUDGE) $(CACHE)/checkpoints
 
 # Every benchmark, an hour or so on two cores; `make bench ARGS=--quick` shows that all of them run.
-bench: bundles $(VENV)/bench
+bench: bundles $(CACHE)/bundles/int4-all/nudge.json $(VENV)/bench
 	$(BIN)/python -m benchmarks all $(ARGS)
 
 # What precisions share (unpacked checkpoints, Optimum's graphs) is kept in $(CACHE)/work.

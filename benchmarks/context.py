@@ -19,10 +19,10 @@ LENGTHS = (64, 256, 1024, 2048, 4096)
 STEPS = 16
 # Texts are read in parts: genai and Optimum compute logits for all that they read, which at 4,096 tokens are 4 GB.
 CHUNK = 256
-DEFAULT = ("nudge-onnx int8", "nudge-onnx int4", "genai int8", "genai int4", "llama.cpp", "optimum fp32")
+DEFAULT = ("nudge-onnx int8", "nudge-onnx int4-all", "genai int8", "genai int4", "llama.cpp", "optimum fp32")
 GOALS = (
     Goal("nudge-onnx int8", "genai int8", 1.0),
-    Goal("nudge-onnx int4", "genai int4", 1.0),
+    Goal("nudge-onnx int4-all", "genai int4", 1.0),
     Goal("nudge-onnx int8", "llama.cpp"),
     Goal("nudge-onnx fp32", "optimum fp32"),
 )

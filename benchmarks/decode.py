@@ -14,10 +14,11 @@ PROMPT, STEPS = 64, 64
 DEFAULT = [title for title in VARIANTS if "pruned" not in title]
 GOALS = (
     Goal("nudge-onnx int8", "genai int8", 1.0),
-    Goal("nudge-onnx int4", "genai int4", 1.0),
+    Goal("nudge-onnx int4-all", "genai int4", 1.0),
     Goal("nudge-onnx int4", "genai int4, int8 head", 1.0),
     Goal("nudge-onnx int8", "llama.cpp", 1.2),
     Goal("nudge-onnx int4", "llama.cpp", 1.2),
+    Goal("nudge-onnx int4-all", "llama.cpp", 1.2),
     Goal("nudge-onnx fp32", "genai fp32"),
     Goal("nudge-onnx fp32", "optimum fp32"),
     Goal("nudge-onnx fp32", "transformers fp32"),

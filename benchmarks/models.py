@@ -39,6 +39,7 @@ def _ours(precision: str) -> Variant:
         "fp32": "fp32",
         "int8": "int8 in blocks of 32",
         "int4": "the GGUF's blocks: four bits in four, others in eight",
+        "int4-all": "all int4 in blocks of 32, calibrated",
     }
     return Variant("ours", f"nudge-onnx {precision}", blocks[precision], model, files)
 
@@ -82,6 +83,7 @@ VARIANTS = {
         _ours("fp32"),
         _ours("int8"),
         _ours("int4"),
+        _ours("int4-all"),
         _genai("fp32", "fp32", "fp32"),
         _genai("int8", "int8", "int8 in blocks of 32", **_BLOCKS),
         _genai("int4", "int4", "all int4 in blocks of 32, its default", **_BLOCKS),

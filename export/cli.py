@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_PRECISION = click.Choice(["fp32", "fp16", "int8", "int4"])
+_PRECISION = click.Choice(["fp32", "fp16", "int8", "int4", "int4-all"])
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnxruntime")
 

@@ -9,16 +9,17 @@ import onnx
 
 from .passes.graph import CONTRIB, Graph, Node
 from .passes.head import find_head
+from .passes.last_rows import LOGITS_ROWS
 from .passes.shared_embedding import SharedEmbedding, find_shared_embedding
 from .quantise_blocks import BLOCK, Blocks, Floats, quantise_rows
-from .quantise_four_bits import four_bits
+from .quantise_four_bits import all_four_bits, four_bits
 from .quantise_offsets import block_sums, widen
 from .quantise_regrid import rounded_before
 from .sensitive import sensitive_products
 
 __all__ = ["PRECISIONS", "quantise", "to_calibrate"]
 
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
+PRECISIONS = ("fp32", "fp16", "int8", "int4", "int4-all")
 
 _INT8_KERNEL = 4
 """`accuracy_level` of MatMulNBits: activations in eight bits, which is where the speed on a CPU comes from."""
@@ -39,7 +40,8 @@ def quantise(
     four bits a second time: those in blocks of sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of
     more levels get eight bits. Of the others, `sensitive_products` get eight bits too, and the rest is rounded by what
     it does to `inputs`: for each of the values that `to_calibrate` names, [tokens, hidden] as they occur; without
-    them, weight by weight. Raises `ValueError` for an unknown precision.
+    them, weight by weight. Under `int4-all` every matrix gets four bits so, the head too. Raises `ValueError` for an
+    unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
@@ -56,10 +58,13 @@ def quantise(
     sensitive = {id(node) for node in sensitive_products(graph)}
     for node in _products(graph):
         matrix = _matrix(graph, node)
-        if bits == 8 or (node is head and head_bits == 8):
+        seen = (inputs or {}).get(_observed(graph, node))
+        if precision == "int4-all":
+            blocks = all_four_bits(matrix, seen)
+        elif bits == 8 or (node is head and head_bits == 8):
             blocks = quantise_rows(matrix.T, 8)
         else:
-            blocks = four_bits(matrix, (inputs or {}).get(node.input[0]), sensitive=id(node) in sensitive)
+            blocks = four_bits(matrix, seen, sensitive=id(node) in sensitive)
         # Offsets need whole blocks of an input, and neither a Gemm nor the embedding's operator has room for them.
         embedded = find_shared_embedding(graph, node.input[1]) is not None
         if blocks.offsets is not None and (node.op_type == "Gemm" or embedded or len(matrix) % BLOCK):
@@ -69,12 +74,25 @@ def quantise(
     return model
 
 
-def to_calibrate(model: onnx.ModelProto) -> list[str]:
-    """Names of the values whose matrices `int4` rounds to four bits; those that were in blocks before need no text."""
+def to_calibrate(model: onnx.ModelProto, precision: str) -> list[str]:
+    """Names of the values whose matrices are rounded to four bits.
+
+    Under `int4`, those that were in blocks before need no text.
+    """
     graph = Graph(model)
+    if precision == "int4-all":
+        return sorted({_observed(graph, node) for node in _products(graph)})
+    if precision != "int4":
+        return []
     spared = {id(node) for node in (find_head(graph), *sensitive_products(graph))}
     asked = [node for node in _products(graph) if id(node) not in spared]
-    return sorted({node.input[0] for node in asked if not rounded_before(_matrix(graph, node).T)})
+    return sorted({_observed(graph, node) for node in asked if not rounded_before(_matrix(graph, node).T)})
+
+
+def _observed(graph: Graph, node: Node) -> str:
+    """What a product reads; of the head, in front of the choice of rows."""
+    chosen = graph.made_by(node.input[0], "Gather")
+    return chosen.input[0] if chosen is not None and LOGITS_ROWS in chosen.input else str(node.input[0])
 
 
 _PLAIN_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}

@@ -8,7 +8,7 @@ from .quantise_blocks import Blocks, Floats, quantise_rows
 from .quantise_feedback import quantise_with_feedback
 from .quantise_regrid import regrid, rounded_before
 
-__all__ = ["four_bits"]
+__all__ = ["all_four_bits", "four_bits"]
 
 
 def four_bits(matrix: Floats, inputs: Floats | None = None, *, sensitive: bool = False) -> Blocks:
@@ -22,6 +22,11 @@ def four_bits(matrix: Floats, inputs: Floats | None = None, *, sensitive: bool =
         return blocks
     if sensitive or rounded_before(rows):
         return quantise_rows(rows, 8)
+    return all_four_bits(matrix, inputs)
+
+
+def all_four_bits(matrix: Floats, inputs: Floats | None = None) -> Blocks:
+    """Quantise [K, N] to four bits, whatever it was before and however much it hurts; `inputs` as in `four_bits`."""
     if inputs is None:
-        return quantise_rows(rows, 4, symmetric=False)
+        return quantise_rows(np.ascontiguousarray(matrix.T), 4, symmetric=False)
     return quantise_with_feedback(matrix, inputs.T @ inputs / np.float32(len(inputs)))

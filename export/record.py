@@ -166,7 +166,7 @@ def _write_graph(
 
 def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
     """What the matrices that are rounded to four bits are multiplied with on a short text."""
-    names = to_calibrate(model) if conversion.precision == "int4" else []
+    names = to_calibrate(model, conversion.precision)
     if not names:
         return {}
     with progress.step(f"{conversion.role}: calibration"):
@@ -175,7 +175,7 @@ def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progre
 
 def _peaks(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
     """How far the keys and values reach on it that are kept in eight bits."""
-    wanted = conversion.int8_cache and conversion.precision in ("int8", "int4")
+    wanted = conversion.int8_cache and conversion.precision in ("int8", "int4", "int4-all")
     if not wanted or INT8_CACHE in conversion.skipped_passes:
         return {}
     with progress.step(f"{conversion.role}: range of keys and values"):

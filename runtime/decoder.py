@@ -89,8 +89,8 @@ class Decoder:
         """Keep the first `kept` positions and read `ids` (at least one) behind them as a prompt.
 
         Returns the logits after the last, float32 `[1, vocabulary]`. What is cached may differ in its last bits from
-        what `feed` would have cached, where a prompt can be read faster: on an empty cache, or, with a cache of int8, if
-        it has more than `prompt_rows` ids. Raises `ContextLengthError` if the context has no room.
+        what `feed` would have cached, where a prompt can be read faster: on an empty cache, or, with a cache of int8,
+        if it has more than `prompt_rows` ids. Raises `ContextLengthError` if the context has no room.
         """
         self.rewind(kept)
         self._check_room(len(ids))

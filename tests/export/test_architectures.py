@@ -74,7 +74,9 @@ def test_tied_weights_are_counted_once_and_exported_right(architecture: str, exp
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
-@pytest.mark.parametrize(("precision", "least_agreement", "most_kl"), [("int8", 0.95, 0.005), ("int4", 0.6, 0.5)])
+@pytest.mark.parametrize(
+    ("precision", "least_agreement", "most_kl"), [("int8", 0.95, 0.005), ("int4", 0.6, 0.5), ("int4-all", 0.5, 0.6)]
+)
 def test_quantised_weights_stay_close(
     architecture: str, precision: str, least_agreement: float, most_kl: float, export_tiny: ExportTiny
 ) -> None:

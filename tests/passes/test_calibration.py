@@ -54,7 +54,7 @@ def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported,
     model, config = exported(architecture)
     model = apply(model, config, precision="int4", skip=skip).model
     before = copy.deepcopy(model)
-    names = to_calibrate(model)
+    names = to_calibrate(model, "int4")
     seen = Calibration(range(3, 43), tmp_path / "calibration", window=16).observe(model, names)
     assert seen.keys() == set(names)
     assert {len(array) for array in seen.values()} == {40}
@@ -71,7 +71,7 @@ def test_matrices_that_need_no_second_rounding_need_no_text(exported):
 
     model, config = exported("llama")
     on_grid(model, "Q4_1")
-    assert to_calibrate(apply(model, config, precision="int4").model) == []
+    assert to_calibrate(apply(model, config, precision="int4").model, "int4") == []
 
 
 def test_the_text_is_short_and_of_many_kinds():

@@ -245,5 +245,5 @@ def test_a_product_is_the_same_to_the_last_bit_for_one_row_and_for_many(kind):
 
 def test_an_unknown_precision_is_refused(exported):
     model, _ = exported("llama")
-    with pytest.raises(ValueError, match="unknown precision 'int3'; there are fp32, fp16, int8, int4"):
+    with pytest.raises(ValueError, match="unknown precision 'int3'; there are fp32, fp16, int8, int4, int4-all"):
         quantise(model, "int3")
