@@ -206,9 +206,9 @@ def test_a_full_disk_is_one_line(tiny_pair: Pair, tmp_path: Path, monkeypatch: p
 def test_a_graph_that_differs_from_pytorch_fails_with_the_figure(
     tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nudge_onnx.export.passes as passes
+    import nudge_onnx.export.record as record
 
-    apply = passes.apply
+    apply = record.apply
 
     def wrong(model: onnx.ModelProto, *arguments: Any, **named: Any) -> Any:
         result = apply(model, *arguments, **named)
@@ -216,7 +216,7 @@ def test_a_graph_that_differs_from_pytorch_fails_with_the_figure(
         norm.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(norm) * 1.1, norm.name))
         return result
 
-    monkeypatch.setattr(passes, "apply", wrong)
+    monkeypatch.setattr(record, "apply", wrong)
     line = error_line(export(tiny_pair, tmp_path / "bundle", "--precision", "fp32"), tmp_path / "bundle")
     assert "the exported graph differs from PyTorch by" in line
 
