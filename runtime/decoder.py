@@ -168,8 +168,10 @@ class Decoder:
             inputs.bind(io.position_ids, np.arange(past, past + new, dtype=np.int64)[None])
         rows = range(new)
         if io.logits_rows:
-            # The head is a matrix product too, so it also gets its least number of rows.
-            rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
+            rows = range(first, last)
+            if self.least_rows > 1:
+                # The head is a matrix product too, so it also gets its least number of rows.
+                rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
             inputs.bind(io.logits_rows, np.arange(rows.start, rows.stop, dtype=np.int64))
         self._cache.bind(binding, new)
         self._outputs.bind(len(rows))
