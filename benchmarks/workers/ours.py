@@ -41,8 +41,9 @@ class Ours(Stepping):
 
     def extend(self, ids: Sequence[int], every: bool = False) -> npt.NDArray[Any]:
         self._decoder.read(head=False)
-        logits = np.asarray(self._decoder.feed(ids, rows=len(ids) if every else 1))
-        return logits if every else logits[-1]
+        if every:
+            return np.asarray(self._decoder.feed(ids, rows=len(ids)))
+        return np.asarray(self._decoder.prefill(ids, kept=self._decoder.length))[-1]
 
     def rewind(self, length: int) -> None:
         self._decoder.rewind(length)
