@@ -42,8 +42,10 @@ class Ours(Stepping):
     def extend(self, ids: Sequence[int], every: bool = False) -> npt.NDArray[Any]:
         self._decoder.read(head=False)
         if every:
-            return np.asarray(self._decoder.feed(ids, rows=len(ids)))
-        return np.asarray(self._decoder.prefill(ids, kept=self._decoder.length))[-1]
+            rows = np.asarray(self._decoder.feed(ids, rows=len(ids)))
+        else:
+            rows = np.asarray(self._decoder.prefill(ids, kept=self._decoder.length))[-1]
+        return rows
 
     def rewind(self, length: int) -> None:
         self._decoder.rewind(length)
