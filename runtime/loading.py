@@ -42,10 +42,9 @@ def open_models(
     # save a quarter of the time and take a third more memory.
     by_weight = sorted(models, key=lambda role: weight(models[role]))
     by_text = sorted(models, key=lambda role: size(models[role].tokenizer), reverse=True)
-    alone = len(models) == 1
     with huge_pages(), ThreadPoolExecutor(max_workers=1) as beside:
         sessions = {
-            role: beside.submit(open_graph, bundle, role, providers, threads, cache_dir, alone=alone)
+            role: beside.submit(open_graph, bundle, role, providers, threads, cache_dir, alone=False)
             for role in by_weight
         }
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)
