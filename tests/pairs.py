@@ -112,13 +112,17 @@ def _prefers_bytes(token: str) -> float:
     return 0.8 if len(token) == 1 and token.isascii() else 1.0
 
 
-def _export(folder: Path, base: Path, nudge: Path, policy: str) -> Pair:
+def exported(base: Path, nudge: Path, output: Path, *options: str | Path) -> Path:
+    """Two checkpoints exported to a bundle at `output`, as a user would."""
     from nudge_onnx.export.cli import main
 
-    output = folder / "bundle"
-    arguments = ["--base", base, "--nudge", nudge, "--output", output, "--policy", policy, "--precision", "fp32"]
+    arguments = ["--base", base, "--nudge", nudge, "--output", output, *options]
     main([str(argument) for argument in arguments], standalone_mode=False)
-    return Pair(output, base, nudge)
+    return output
+
+
+def _export(folder: Path, base: Path, nudge: Path, policy: str) -> Pair:
+    return Pair(exported(base, nudge, folder / "bundle", "--policy", policy, "--precision", "fp32"), base, nudge)
 
 
 def word_pair(folder: Path) -> Pair:

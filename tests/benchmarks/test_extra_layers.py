@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from pairs import Pair
+from pairs import Pair, exported
 
 from benchmarks.extra_layers import add_layers
 from benchmarks.scaled_pair import scale_bundle, scale_checkpoint
@@ -31,12 +31,8 @@ def bundle(request: pytest.FixtureRequest, tiny_word_pair: Pair, tmp_path_factor
     """The tiny pair, whose base model is a Gemma 3, in each precision."""
     if request.param == "fp32":
         return Bundle.open(tiny_word_pair.bundle)
-    from nudge_onnx.export.cli import main
-
-    folder = tmp_path_factory.mktemp("precision") / request.param
-    models = ["--base", str(tiny_word_pair.base), "--nudge", str(tiny_word_pair.nudge)]
-    main([*models, "--output", str(folder), "--precision", request.param], standalone_mode=False)
-    return Bundle.open(folder)
+    output = tmp_path_factory.mktemp("precision") / request.param
+    return Bundle.open(exported(tiny_word_pair.base, tiny_word_pair.nudge, output, "--precision", request.param))
 
 
 def test_added_layers_cost_weights_and_caches_and_leave_every_logit_what_it_was(bundle: Bundle, tmp_path: Path) -> None:

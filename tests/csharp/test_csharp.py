@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conformance.texts import all_texts
-from pairs import Pair
+from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle
@@ -37,22 +37,15 @@ def sample(client: Built) -> Sample:
 def tiny_growing_bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The word pair without attention rewritten in place: what TensorRT gets."""
     options = ("--target", "tensorrt", "--precision", "fp32")
-    return exported(tiny_word_pair, tmp_path_factory.mktemp("growing") / "bundle", *options)
+    output = tmp_path_factory.mktemp("growing") / "bundle"
+    return exported(tiny_word_pair.base, tiny_word_pair.nudge, output, *options)
 
 
 @pytest.fixture(scope="session")
 def tiny_steady_bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The word pair in int8, whose passes may have one row."""
-    return exported(tiny_word_pair, tmp_path_factory.mktemp("steady") / "bundle", "--precision", "int8")
-
-
-def exported(pair: Pair, folder: Path, *options: str) -> Path:
-    """The pair's checkpoints exported in another way."""
-    from nudge_onnx.export.cli import main
-
-    models = ("--base", pair.base, "--nudge", pair.nudge, "--output", folder)
-    main([*map(str, models), *options], standalone_mode=False)
-    return folder
+    output = tmp_path_factory.mktemp("steady") / "bundle"
+    return exported(tiny_word_pair.base, tiny_word_pair.nudge, output, "--precision", "int8")
 
 
 def conform(client: Built, kind: str, file: Path, *more: str) -> int:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pairs import Pair
+from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.export.cli import main as export
 from nudge_onnx.runtime.decoder import Decoder
 from nudge_onnx.runtime.session import open_graph
 
@@ -20,10 +19,8 @@ IDS = [int(token) for token in np.random.default_rng(3).integers(4, 300, 300)]
 
 @pytest.fixture(scope="module")
 def bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("quantised") / "bundle"
-    models = ["--base", str(tiny_word_pair.base), "--nudge", str(tiny_word_pair.nudge)]
-    export([*models, "--output", str(folder), "--precision", "int8"], standalone_mode=False)
-    return folder
+    output = tmp_path_factory.mktemp("quantised") / "bundle"
+    return exported(tiny_word_pair.base, tiny_word_pair.nudge, output, "--precision", "int8")
 
 
 @pytest.fixture(params=["base", "nudge"])

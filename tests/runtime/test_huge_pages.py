@@ -17,7 +17,7 @@ SIZE = huge_pages._SIZE
 
 # A process of its own, whose memory nothing else touches.
 PROGRAM = """
-import threading, time
+import threading
 import numpy as np
 from nudge_onnx.runtime.huge_pages import huge_pages
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pairs import Pair
+from pairs import Pair, exported
 
 from nudge_onnx import Answer, NudgedLM
 from nudge_onnx.errors import BundleError, ContextLengthError, NudgeError, ProviderError
@@ -206,13 +206,10 @@ def test_an_ensemble_of_a_model_and_itself_is_that_model(tiny_token_pair: Pair, 
 def test_proxy_tuning_adds_what_the_aligned_model_says_over_the_unaligned(
     tiny_token_pair: Pair, tmp_path: Path
 ) -> None:
-    from nudge_onnx.export.cli import main
-
-    sources = ["--base", tiny_token_pair.base, "--nudge", tiny_token_pair.nudge, "--proxy-base", tiny_token_pair.nudge]
-    arguments = [*sources, "--output", tmp_path / "trio", "--precision", "fp32"]
-    main([str(argument) for argument in arguments], standalone_mode=False)
+    base, nudge = tiny_token_pair.base, tiny_token_pair.nudge
+    trio = exported(base, nudge, tmp_path / "trio", "--proxy-base", nudge, "--precision", "fp32")
     logits = {}
-    with NudgedLM.load(tmp_path / "trio") as lm:
+    with NudgedLM.load(trio) as lm:
         answer = next(
             answer
             for prompt in ("a dog", "x", "no time", "men ran")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from pairs import Pair
+from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle, Cache, GraphIO, ModelRecord
@@ -80,12 +80,8 @@ def test_cuda_takes_what_tensorrt_leaves_on_the_same_device(
 def test_a_bundle_for_tensorrt_has_standard_operators_only_and_answers_on_a_cpu(
     tiny_word_pair: Pair, tmp_path: Path
 ) -> None:
-    from nudge_onnx.export.cli import main
-
-    sources = ["--base", tiny_word_pair.base, "--nudge", tiny_word_pair.nudge, "--output", tmp_path / "portable"]
-    arguments = [*sources, "--target", "tensorrt", "--precision", "fp32"]
-    main([str(argument) for argument in arguments], standalone_mode=False)
-    bundle = Bundle.open(tmp_path / "portable")
+    options = ["--target", "tensorrt", "--precision", "fp32"]
+    bundle = Bundle.open(exported(tiny_word_pair.base, tiny_word_pair.nudge, tmp_path / "portable", *options))
     for role, model in bundle.manifest.models.items():
         graph = onnx.load(bundle.path(model.graph), load_external_data=False)
         assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}, role
