@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from itertools import pairwise
 
 import numpy as np
@@ -42,7 +41,7 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
     Raises `ValueError` for a graph in which no layers are found.
     """
     graph = model.graph
-    fused = _separate_sums(graph)
+    fused = _separate_sums(model)
     layers = find_layers(graph, cache)
     entry = layers[0].stream[0]
     readers = [node for node in graph.node if entry in reads(node)]
@@ -55,33 +54,25 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
     graph.node.append(onnx.helper.make_node("Identity", [end], [apart], name=apart))
     for node in readers:
         rename(node, {entry: apart})
-    _sort(graph)
+    edited = Graph(model)
     if fused:
-        edited = Graph(model)
         fuse_skip_norms(edited, {})
-        edited.sweep()
+    edited.sweep()
 
 
-def _separate_sums(graph: onnx.GraphProto) -> bool:
+def _separate_sums(model: onnx.ModelProto) -> bool:
     """Write the additions to the stream as nodes of their own again: a layer begins and ends at one."""
-    apart: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.op_type == "SkipSimplifiedLayerNormalization":
-            one, other, weight = node.input
-            normed, _, _, summed = node.output
-            [epsilon] = [onnx.helper.get_attribute_value(attribute) for attribute in node.attribute]
-            apart.append(onnx.helper.make_node("Add", [one, other], [summed], name=summed))
-            apart.append(
-                onnx.helper.make_node(
-                    "SimplifiedLayerNormalization", [summed, weight], [normed], name=normed, axis=-1, epsilon=epsilon
-                )
-            )
-        else:
-            apart.append(onnx.NodeProto.FromString(node.SerializeToString()))
-    fused = len(apart) > len(graph.node)
-    del graph.node[:]
-    graph.node.extend(apart)
-    return fused
+    graph = Graph(model)
+    fused = list(graph.of_type("SkipSimplifiedLayerNormalization"))
+    for node in fused:
+        one, other, weight = node.input
+        normed, _, _, summed = node.output
+        graph.remove(node)
+        graph.add("Add", [one, other], summed)
+        epsilon = graph.attribute(node, "epsilon")
+        graph.add("SimplifiedLayerNormalization", [summed, weight], normed, axis=-1, epsilon=epsilon)
+    graph.sweep()
+    return bool(fused)
 
 
 def find_layers(graph: onnx.GraphProto, cache: CacheNames) -> list[Layer]:
@@ -207,16 +198,3 @@ def _without_casts(name: str, makers: Mapping[str, onnx.NodeProto]) -> str:
 
 def _zeros(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name)
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Put every node behind those that it reads."""
-    nodes = list(graph.node)
-    makers = {name: number for number, node in enumerate(nodes) for name in node.output}
-    order = TopologicalSorter(
-        {number: {makers[name] for name in reads(node) if name in makers} for number, node in enumerate(nodes)}
-    ).static_order()
-    sorted_nodes = [nodes[number] for number in order]
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in sorted_nodes]
-    del graph.node[:]
-    graph.node.extend(kept)

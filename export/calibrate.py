@@ -14,11 +14,9 @@ import numpy.typing as npt
 import onnx
 
 from .passes.graph import Graph
-from .passes.int8_cache import cached_values, reach
+from .passes.int8_cache import Floats, cached_values, reach
 
 __all__ = ["WINDOW", "Calibration", "calibration_text"]
-
-Floats = npt.NDArray[np.float32]
 
 _TEXT = Path(__file__).with_name("calibration.txt")
 WINDOW = 512

@@ -53,7 +53,6 @@ def quantise(
     if precision == "fp32":
         return model
     graph = Graph(model)
-    bits = 8 if precision == "int8" else 4
     head = find_head(graph)
     sensitive = {id(node) for node in sensitive_products(graph)}
     for node in _products(graph):
@@ -61,7 +60,7 @@ def quantise(
         seen = (inputs or {}).get(_observed(graph, node))
         if precision == "int4-all":
             blocks = all_four_bits(matrix, seen)
-        elif bits == 8 or (node is head and head_bits == 8):
+        elif precision == "int8" or (node is head and head_bits == 8):
             blocks = quantise_rows(matrix.T, 8)
         else:
             blocks = four_bits(matrix, seen, sensitive=id(node) in sensitive)

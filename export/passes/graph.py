@@ -134,6 +134,10 @@ class Graph:
                 return helper.get_attribute_value(attribute)
         return default
 
+    def attributes(self, node: Node) -> dict[str, Any]:
+        """All attributes of a node by name, as `add` takes them."""
+        return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
     def store(self, name: str, array: Array) -> str:
         """Add an initialiser (once per name) and return its name."""
         if name not in self.initializers:

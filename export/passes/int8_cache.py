@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
 
 from .graph import CONTRIB, Graph
 
@@ -69,14 +68,13 @@ def int8_cache(graph: Graph, config: Mapping[str, Any], peaks: Mapping[str, Floa
         key, value = node.output[1:3]
         scales = [graph.store(f"{name}.scale", _scales(peaks[name])) for name in (key, value)]
         inputs = [*node.input, *[""] * (12 - len(node.input)), *scales]
-        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         graph.remove(node)
         graph.add(
             "GroupQueryAttention",
             inputs,
             list(node.output),
             domain=CONTRIB,
-            **attributes,
+            **graph.attributes(node),
             k_quant_type="PER_CHANNEL",
             v_quant_type="PER_CHANNEL",
             kv_cache_bit_width=8,

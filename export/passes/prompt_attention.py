@@ -74,11 +74,9 @@ class _Floats:
         start = self._add("Reshape", [past, self._store("one", np.array([1]))], "start")
         sides = list(zip(("key", "value"), node.input[_CACHE], node.input[_SCALES], strict=True))
         cache = [self._restored(kind, codes, scale, start) for kind, codes, scale in sides]
-        attributes = {
-            attribute.name: helper.get_attribute_value(attribute)
-            for attribute in node.attribute
-            if attribute.name not in _QUANTISED
-        }
+        attributes = self._graph.attributes(node)
+        for name in _QUANTISED:
+            del attributes[name]
         outputs = [f"{self._name}.{kind}" for kind in ("floats", "keys", "values")]
         self._nodes.append(
             helper.make_node(
