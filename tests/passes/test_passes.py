@@ -97,6 +97,19 @@ def test_fuse_norms_finds_every_norm(exported, architecture, norms):
     assert difference < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("architecture", "sums"), [("llama", 4), ("gemma2", 4), ("gemma3", 4), ("olmo2", 1), ("qwen2", 4), ("gpt2", 0)]
+)
+def test_a_norm_takes_in_the_addition_before_it(exported, architecture, sums):
+    apart, _, _ = compare(exported, architecture, only("fuse-norms"))
+    model, applied, difference = compare(exported, architecture, only("fuse-norms", "fuse-skip-norms"))
+    assert ("fuse-skip-norms" in applied) == (sums > 0)
+    assert operators(model)["SkipSimplifiedLayerNormalization"] == sums
+    for kind in ("Add", "SimplifiedLayerNormalization"):
+        assert operators(apart)[kind] - operators(model)[kind] == sums
+    assert difference < 1e-4
+
+
 @pytest.mark.parametrize("architecture", ["gemma2", "gemma3", "gpt2"])
 def test_fuse_gelu_finds_every_activation(exported, architecture):
     model, applied, difference = compare(exported, architecture, only("fuse-gelu"))
