@@ -235,7 +235,12 @@ def test_an_interrupted_export_leaves_nothing(tiny_pair: Pair, tmp_path: Path, n
     program = "from nudge_onnx.export.cli import main; main()"
     command = [sys.executable, "-c", program, "--base", tiny_pair[0], "--nudge", tiny_pair[1]]
     process = subprocess.Popen(
-        [*map(str, command), "--output", str(output)], stderr=subprocess.PIPE, text=True, env=os.environ
+        [*map(str, command), "--output", str(output)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # A shell starts what it runs in the background with Ctrl-C ignored, tests too, and that is inherited.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert process.stderr is not None
     # The line is complete when the first graph is written: half of the work lies behind, half before us.
