@@ -13,7 +13,7 @@ from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
 from .calibrate import WINDOW, Calibration, calibration_text
 from .inspect_graph import cache_shape, graph_io, vocabulary_size
 from .optimum_graph import optimum_graph
-from .passes import INT8_CACHE, PROMPT_ATTENTION, PROMPT_ROWS, apply, finish
+from .passes import INT8_CACHE, PROMPT_ATTENTION, PROMPT_ROWS, WINDOW_ATTENTION, apply, finish, first_far
 from .progress import Progress
 from .quantise import quantise, to_calibrate
 from .sources import Checkpoint
@@ -196,6 +196,7 @@ def _save(model: Any, folder: Path) -> tuple[str, ...]:
 
 
 def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, tokenizer: Any) -> Measurement:
+    window = getattr(config, "sliding_window", None)
     return measure(
         path,
         graph.io,
@@ -203,5 +204,6 @@ def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, 
         reference,
         lambda text: tokenizer.encode(text, verbose=False),
         context_length=graph.context_length,
-        sliding_window=getattr(config, "sliding_window", None),
+        sliding_window=window,
+        edge=first_far(window) if window and WINDOW_ATTENTION in graph.passes else None,
     )

@@ -41,6 +41,8 @@ _ROWS = 32
 """Positions of a prompt that are compared: logits of a large vocabulary are a megabyte each."""
 _LONGEST_WINDOW = 1024
 """Longer sliding windows are not filled: a forward pass over them takes minutes on a CPU."""
+_LONGEST_EDGE = 2304
+"""Nor are more positions read to compare what stands before and behind one."""
 
 Logits = npt.NDArray[np.float32]
 
@@ -86,16 +88,21 @@ def measure(
     *,
     context_length: int,
     sliding_window: int | None = None,
+    edge: int | None = None,
 ) -> Measurement:
     """Compare `graph` with `reference` on fixed prompts, encoded by `encode`, one of them past the sliding window.
 
-    Raises `ExportError` if a logit is not finite.
+    `edge` is a number of positions from which on the graph takes another way to compute the same. Raises `ExportError`
+    if a logit is not finite.
     """
     room = context_length - _CONTINUED
     prompts = [list(encode(text))[:room] for text in _PROMPTS]
     window = sliding_window if sliding_window and sliding_window <= _LONGEST_WINDOW else 128
     prompts.append(_repeat(encode, min(window + 40, room)))
-    runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts)) + _CONTINUED + 1)
+    steady = [prompts[0]]
+    if edge is not None and edge <= _LONGEST_EDGE:
+        steady.append(_repeat(encode, edge + _CHECKED_TOGETHER // 2))
+    runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
     tally, matching = _Tally(), 0
     for prompt in prompts:
         continuation = reference.greedy(prompt, _CONTINUED)
@@ -114,7 +121,7 @@ def measure(
         greedy_agreement=matching / (len(prompts) * _CONTINUED),
     )
     relative = {kind: value / spread for kind, value in tally.differences.items()}
-    return Measurement(parity, relative, _steady(runner, prompts[0]))
+    return Measurement(parity, relative, all(_steady(runner, ids) for ids in steady))
 
 
 def check(measurement: Measurement, precision: str) -> None:

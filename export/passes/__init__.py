@@ -24,8 +24,19 @@ from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
 from .uncertainty_head import uncertainty_head
+from .window_attention import first_far, window_attention
 
-__all__ = ["INT8_CACHE", "PASSES", "PROMPT_ATTENTION", "PROMPT_ROWS", "Result", "apply", "finish"]
+__all__ = [
+    "INT8_CACHE",
+    "PASSES",
+    "PROMPT_ATTENTION",
+    "PROMPT_ROWS",
+    "WINDOW_ATTENTION",
+    "Result",
+    "apply",
+    "finish",
+    "first_far",
+]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]
 
@@ -42,7 +53,8 @@ _CONTRIB: dict[str, Pass] = {
 
 INT8_CACHE = "int8-cache"
 PROMPT_ATTENTION = "prompt-attention"
-_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "uncertainty-head")
+WINDOW_ATTENTION = "window-attention"
+_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, WINDOW_ATTENTION, "uncertainty-head")
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
@@ -104,7 +116,7 @@ def finish(
 
     `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats.
     """
-    passes = (partial(int8_cache, peaks=peaks or {}), prompt_attention, uncertainty_head)
+    passes = (partial(int8_cache, peaks=peaks or {}), prompt_attention, window_attention, uncertainty_head)
     return _run(dict(zip(_FINISHING, passes, strict=True)), Graph(model), config, skip)
 
 

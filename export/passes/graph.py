@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["CONTRIB", "Array", "Graph", "Node", "reads", "rename"]
+__all__ = ["CONTRIB", "Array", "Graph", "Node", "bodies", "reads", "rename"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Node: TypeAlias = onnx.NodeProto
@@ -22,14 +22,14 @@ CONTRIB = "com.microsoft"
 def reads(node: Node) -> Iterator[str]:
     """The values that a node reads, those that its branches take from around them included."""
     yield from node.input
-    for body in _bodies(node):
+    for body in bodies(node):
         inside = {tensor.name for tensor in body.initializer} | {name for inner in body.node for name in inner.output}
         yield from (name for inner in body.node for name in reads(inner) if name not in inside)
 
 
 def rename(node: Node, names: Mapping[str, str]) -> None:
     """Let a node, and the nodes of its branches, read and make values under other names."""
-    for body in _bodies(node):
+    for body in bodies(node):
         for inner in body.node:
             rename(inner, names)
         for value in body.output:
@@ -39,7 +39,8 @@ def rename(node: Node, names: Mapping[str, str]) -> None:
             values[index] = names.get(name, name)
 
 
-def _bodies(node: Node) -> Iterator[onnx.GraphProto]:
+def bodies(node: Node) -> Iterator[onnx.GraphProto]:
+    """The branches of a node."""
     return (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
 
 
@@ -212,13 +213,11 @@ class Graph:
         self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in read}
         # Copies: clearing the repeated field frees the messages that the index points to.
         nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
-        kept = set(self.initializers)
         for index in reversed(range(len(self.proto.initializer))):
             if self.initializers.get(self.proto.initializer[index].name) is not self.proto.initializer[index]:
                 del self.proto.initializer[index]
-        self.proto.initializer.extend(
-            self.initializers[name] for name in kept - {t.name for t in self.proto.initializer}
-        )
+        there = {tensor.name for tensor in self.proto.initializer}
+        self.proto.initializer.extend(tensor for name, tensor in self.initializers.items() if name not in there)
         self.proto.ClearField("node")
         self.proto.ClearField("value_info")
         self.proto.node.extend(nodes)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from .graph import CONTRIB, Graph, Node
+from .branches import CACHE, LENGTHS, SCALES, TABLES, Branch, branch_of, moved, rows_of_pass
+from .graph import Graph, Node
 from .int8_cache import LEVELS
 
 __all__ = ["PROMPT_ROWS", "prompt_attention"]
@@ -23,7 +23,6 @@ __all__ = ["PROMPT_ROWS", "prompt_attention"]
 PROMPT_ROWS = 128
 """The least rows of a pass that is read as a prompt. With fewer, rounding and copying the cache costs what it saves."""
 
-_CACHE, _LENGTHS, _TABLES, _SCALES = slice(3, 5), slice(5, 7), slice(7, 9), slice(12, 14)
 _QUANTISED = ("k_quant_type", "v_quant_type", "kv_cache_bit_width")
 
 
@@ -32,8 +31,7 @@ def prompt_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
     attentions = [node for node in graph.of_type("GroupQueryAttention") if graph.attribute(node, "kv_cache_bit_width")]
     if not attentions:
         return False
-    shape = graph.add("Shape", ["input_ids"], "prompt.shape")
-    rows = graph.add("Gather", [shape, graph.store("prompt.second", np.array(1))], "prompt.rows", axis=0)
+    rows = rows_of_pass(graph)
     fewer = graph.store("prompt.fewer", np.array(PROMPT_ROWS - 1))
     condition = graph.add("Greater", [rows, fewer], "prompt.many")
     for node in attentions:
@@ -43,17 +41,9 @@ def prompt_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
             [condition],
             list(node.output),
             then_branch=_Floats(graph, node, rows).body(),
-            else_branch=_over_codes(node),
+            else_branch=moved(node, "codes"),
         )
     return True
-
-
-def _over_codes(node: Node) -> onnx.GraphProto:
-    copy = Node()
-    copy.CopyFrom(node)
-    del copy.output[:]
-    copy.output.extend(f"{name}.codes" for name in node.output)
-    return _body("over_codes", [copy], list(copy.output))
 
 
 class _Floats:
@@ -63,80 +53,54 @@ class _Floats:
         self._graph = graph
         self._attention = attention
         self._rows = rows
-        self._name = attention.output[0]
         self._heads = int(graph.attribute(attention, "kv_num_heads"))
-        self._nodes: list[Node] = []
+        self._branch = Branch(graph, attention.output[0], "prompt")
 
     def body(self) -> onnx.GraphProto:
-        node = self._attention
-        total = self._add("Cast", [node.input[_LENGTHS][1]], "total", to=onnx.TensorProto.INT64)
-        past = self._add("Sub", [total, self._rows], "past")
-        start = self._add("Reshape", [past, self._store("one", np.array([1]))], "start")
-        sides = list(zip(("key", "value"), node.input[_CACHE], node.input[_SCALES], strict=True))
+        node, branch = self._attention, self._branch
+        total = branch.add("Cast", [node.input[LENGTHS][1]], "total", to=onnx.TensorProto.INT64)
+        past = branch.add("Sub", [total, self._rows], "past")
+        start = branch.add("Reshape", [past, branch.store("one", [1])], "start")
+        sides = list(zip(("key", "value"), node.input[CACHE], node.input[SCALES], strict=True))
         cache = [self._restored(kind, codes, scale, start) for kind, codes, scale in sides]
         attributes = self._graph.attributes(node)
         for name in _QUANTISED:
             del attributes[name]
-        outputs = [f"{self._name}.{kind}" for kind in ("floats", "keys", "values")]
-        self._nodes.append(
-            helper.make_node(
-                "GroupQueryAttention",
-                [*node.input[:3], *cache, *node.input[_LENGTHS], *node.input[_TABLES]],
-                outputs,
-                domain=CONTRIB,
-                **attributes,
-            )
+        rows, *presents = branch.attend(
+            [*node.input[:3], *cache, *node.input[LENGTHS], *node.input[TABLES]],
+            ["floats", "keys", "values"],
+            **attributes,
         )
-        places = self._places(past, total)
+        places = branch.places(branch.range(past, total), self._heads)
         written = [
             self._written(kind, codes, scale, present, start, places)
-            for (kind, codes, scale), present in zip(sides, outputs[1:], strict=True)
+            for (kind, codes, scale), present in zip(sides, presents, strict=True)
         ]
-        return _body("over_floats", self._nodes, [outputs[0], *written])
+        return branch_of(branch.nodes, [rows, *written], "floats")
 
     def _restored(self, kind: str, codes: str, scale: str, length: str) -> str:
         """The first positions of a cache as floats."""
-        kept = self._add("Slice", [codes, self._store("start", np.array([0])), length, self._axis()], f"{kind}.kept")
-        floats = self._add("Cast", [kept], f"{kind}.cast", to=onnx.TensorProto.FLOAT)
-        return self._add("Mul", [floats, self._scale(scale, "flat", 1)], f"{kind}.restored")
+        branch = self._branch
+        kept = branch.add("Slice", [codes, branch.store("start", [0]), length, self._axis()], f"{kind}.kept")
+        floats = branch.add("Cast", [kept], f"{kind}.cast", to=onnx.TensorProto.FLOAT)
+        return branch.add("Mul", [floats, self._scale(scale, "flat", 1)], f"{kind}.restored")
 
     def _written(self, kind: str, cache: str, scale: str, present: str, start: str, places: str) -> str:
         """The cache with codes of what is new in `present`."""
-        end = self._store("end", np.array([np.iinfo(np.int64).max]))
-        value = self._add("Slice", [present, start, end, self._axis()], f"{kind}.new")
-        value = self._add("Mul", [value, self._scale(scale, "inverse", -1)], f"{kind}.scaled")
-        value = self._add("Round", [value], f"{kind}.rounded")
-        low, high = (self._store(f"level.{level}", np.array(level, np.float32)) for level in LEVELS)
-        value = self._add("Clip", [value, low, high], f"{kind}.clipped")
-        value = self._add("Cast", [value], f"{kind}.codes", to=onnx.TensorProto.INT8)
-        return self._add("ScatterND", [cache, places, value], f"{kind}.written")
-
-    def _places(self, past: str, total: str) -> str:
-        """Where the new rows of a cache of one text lie: its indices [1, heads, rows, 3]."""
-        positions = self._add("Range", [past, total, self._store("step", np.array(1))], "range")
-        column = self._add("Reshape", [positions, self._store("column", np.array([1, 1, -1, 1]))], "column")
-        last = self._add("Mul", [column, self._store("last", np.array([0, 0, 1]))], "positions")
-        heads = np.array([[0, head, 0] for head in range(self._heads)]).reshape(1, self._heads, 1, 3)
-        return self._add("Add", [last, self._store(f"heads.{self._heads}", heads)], "places")
+        branch = self._branch
+        end = branch.store("end", [np.iinfo(np.int64).max])
+        value = branch.add("Slice", [present, start, end, self._axis()], f"{kind}.new")
+        value = branch.add("Mul", [value, self._scale(scale, "inverse", -1)], f"{kind}.scaled")
+        value = branch.add("Round", [value], f"{kind}.rounded")
+        low, high = (branch.store(f"level.{level}", np.float32(level)) for level in LEVELS)
+        value = branch.add("Clip", [value, low, high], f"{kind}.clipped")
+        value = branch.add("Cast", [value], f"{kind}.codes", to=onnx.TensorProto.INT8)
+        return branch.add("ScatterND", [cache, places, value], f"{kind}.written")
 
     def _axis(self) -> str:
-        return self._store("axis", np.array([2]))
+        return self._branch.store("axis", [2])
 
     def _scale(self, name: str, kind: str, power: int) -> str:
         held = self._graph.constant(name)
         assert held is not None  # the pass before stored it
         return self._graph.store(f"{name}.{kind}", (held**power).reshape(1, self._heads, 1, -1))
-
-    def _store(self, name: str, array: Any) -> str:
-        return self._graph.store(f"prompt.{name}", array)
-
-    def _add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        made = f"{self._name}.{name}"
-        self._nodes.append(helper.make_node(kind, inputs, [made], name=made, **attributes))
-        return made
-
-
-def _body(name: str, nodes: list[Node], outputs: list[str]) -> onnx.GraphProto:
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.INT8)
-    values = [helper.make_tensor_value_info(*pair, None) for pair in zip(outputs, kinds, strict=True)]
-    return helper.make_graph(nodes, name, [], values)

@@ -18,10 +18,12 @@ from nudge_onnx.export.passes import PROMPT_ROWS, apply, finish
 from nudge_onnx.export.passes.graph import Graph
 from nudge_onnx.export.passes.int8_cache import reach
 from nudge_onnx.export.passes.uncertainty_head import uncertainty_head
+from nudge_onnx.export.passes.window_attention import first_far
 from nudge_onnx.export.quantise import quantise
 
 HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
 FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
+WINDOWED = ["mistral", "gemma2", "gemma3"]
 
 
 def finished(exported, folder: Path, architecture: str, precision: str = "int8", skip: Collection[str] = ()):
@@ -38,7 +40,8 @@ def finished(exported, folder: Path, architecture: str, precision: str = "int8",
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_a_row_read_alone_has_the_bits_of_a_row_read_with_others(exported, tmp_path, architecture, precision):
     _, model, applied, ids = finished(exported, tmp_path, architecture, precision)
-    assert applied == ("int8-cache", "prompt-attention", "uncertainty-head")
+    windows = ("window-attention",) if architecture in WINDOWED else ()
+    assert applied == ("int8-cache", "prompt-attention", *windows, "uncertainty-head")
     decoder = Decoder(model, in_place=True)
     singly = np.concatenate([decoder.feed(ids[at : at + 1]) for at in range(250)])
     for step in (3, 8, 100, 127):
@@ -87,6 +90,34 @@ def test_many_rows_are_read_over_floats_and_written_as_the_operator_writes_them(
             assert np.abs(codes.astype(int) - by_codes.past[name]).max() <= 1
     step, expected = branching.feed(ids[end : end + 1]), floats.feed(ids[end : end + 1])
     assert np.abs(step - expected).mean() < 0.15 * np.std(expected)
+
+
+@pytest.mark.parametrize("others", [(), ("prompt-attention",)])
+@pytest.mark.parametrize("architecture", WINDOWED)
+def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, architecture, others):
+    _, with_ends, applied, ids = finished(exported, tmp_path, architecture, skip=others)
+    _, plain, _, _ = finished(exported, tmp_path, architecture, skip=(*others, "window-attention"))
+    assert "window-attention" in applied
+    ends, whole = Decoder(with_ends, in_place=True), Decoder(plain, in_place=True)
+    read = (100, 40, *[1] * 30, 60, *[1] * 40, 20)  # up to the edge at 160 in steps, over it, and over a block's
+    assert first_far(16) in range(140, 170)
+    for back_to in (None, 165, 20):
+        if back_to is not None:
+            ends.rewind(back_to)
+            whole.rewind(back_to)
+        for count in read:
+            new = ids[ends.length : ends.length + count]
+            if new:
+                np.testing.assert_array_equal(ends.feed(new), whole.feed(new))
+    for name, codes in ends.past.items():
+        np.testing.assert_array_equal(codes, whole.past[name])
+
+
+def test_a_window_as_long_as_the_context_is_left_alone(exported, tmp_path):
+    model, config = exported("mistral", sliding_window=200)
+    model = quantise(apply(model, config, precision="int8").model, "int8")
+    peaks = Calibration(range(3, 83), tmp_path / "weights").cache_peaks(model)
+    assert "window-attention" not in finish(model, config, peaks=peaks)
 
 
 def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported, tmp_path):

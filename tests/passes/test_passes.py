@@ -10,6 +10,7 @@ import pytest
 from decoding import Decoder, largest_difference, whole_script
 
 from nudge_onnx.export.passes import PASSES, apply, finish
+from nudge_onnx.export.passes.graph import Graph
 
 
 def only(*names: str) -> set[str]:
@@ -156,3 +157,13 @@ def test_a_rewritten_graph_is_left_alone_the_second_time(exported):
     again = apply(result.model, config, precision="fp32")
     assert again.applied == ()
     assert len(again.model.graph.node) == nodes
+
+
+def test_new_constants_are_written_in_the_order_they_came(exported):
+    model, _ = exported("llama")
+    graph = Graph(model)
+    names = [f"new {number}" for number in range(20)]
+    end = graph.add("Concat", [graph.store(name, np.zeros(1, np.float32)) for name in names], "all", axis=0)
+    graph.expose(end, onnx.TensorProto.FLOAT, [20])
+    graph.sweep()
+    assert [tensor.name for tensor in model.graph.initializer][-20:] == names
