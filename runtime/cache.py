@@ -20,8 +20,11 @@ class KVCache(Protocol):
 
     length: int
 
-    def bind(self, binding: Any, new: int) -> None:
-        """Bind past and present for a pass over `new` more positions."""
+    def reserve(self, new: int) -> bool:
+        """Make room for a pass over `new` more positions; returns whether earlier bindings are of no use any more."""
+
+    def bind(self, binding: Any) -> None:
+        """Bind past and present for a pass."""
 
     def advance(self, binding: Any, new: int) -> None:
         """Take over what the pass wrote."""
@@ -61,20 +64,25 @@ class InPlaceCache:
         self._place = (graph.device, graph.device_id)
         self._limit = limit
         self._capacity = 0
-        self._bound: Any = None
+        self._bound: list[Any] = []
         self._buffers: list[Any] = []
 
-    def bind(self, binding: Any, new: int) -> None:
-        """Bind the buffers, grown if they must be; a binding keeps them from pass to pass."""
+    def reserve(self, new: int) -> bool:
+        """Grow the buffers if they must be; the old ones live on in bindings that are not dropped."""
         needed = self.length + new
-        if needed > self._capacity:
-            self._grow(needed)
-            self._bound = None
-        if self._bound is not binding:
+        if needed <= self._capacity:
+            return False
+        self._grow(needed)
+        self._bound.clear()
+        return True
+
+    def bind(self, binding: Any) -> None:
+        """Bind the buffers; a binding keeps them from pass to pass."""
+        if all(known is not binding for known in self._bound):
             for (past, present), buffer in zip(self._names, self._buffers, strict=True):
                 binding.bind_ortvalue_input(past, buffer)
                 binding.bind_ortvalue_output(present, buffer)
-            self._bound = binding
+            self._bound.append(binding)
 
     def advance(self, binding: Any, new: int) -> None:
         """Count what the pass wrote in place."""
@@ -128,7 +136,11 @@ class GrowingCache:
         self._place = (graph.device, graph.device_id)
         self._values = self._empty()
 
-    def bind(self, binding: Any, new: int) -> None:
+    def reserve(self, new: int) -> bool:
+        """Each pass allocates what it returns."""
+        return False
+
+    def bind(self, binding: Any) -> None:
         """Bind what the last pass returned, and let the next one allocate its own."""
         for (past, present), value in zip(self._names, self._values, strict=True):
             binding.bind_ortvalue_input(past, value)

@@ -6,9 +6,6 @@ import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
-
 from nudge_onnx.errors import ContextLengthError
 
 from .cache import make_cache
@@ -59,9 +56,9 @@ class Decoder:
         self._segmented = record.cache.head_size > _WIDE_HEAD and not steady
         self._ids: list[int] = []
         self._cache = make_cache(graph, record.context_length)
-        self._mask: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
-        self._outputs: Outputs = LogitsOutputs(graph)
-        self._inputs = self._inputs_of(self._outputs)
+        self._head = False
+        # Of passes over one id, and of all others: binding other shapes takes longer than all else around a step.
+        self._bound: dict[bool, tuple[Inputs, Outputs]] = {}
 
     @property
     def length(self) -> int:
@@ -75,10 +72,9 @@ class Decoder:
 
     def read(self, *, head: bool) -> None:
         """Whether `feed` and `prefill` return what the uncertainty head says of each row, or (at first) its logits."""
-        kind = HeadOutputs if head else LogitsOutputs
-        if not isinstance(self._outputs, kind):
-            self._outputs = kind(self.graph)
-            self._inputs = self._inputs_of(self._outputs)
+        if head != self._head:
+            self._head = head
+            self._bound.clear()
 
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on; nothing is fed again."""
@@ -129,6 +125,8 @@ class Decoder:
         if self._segmented:
             return _cut(ids, range(_SEGMENT - self.length % _SEGMENT, len(ids), _SEGMENT))
         longest = self._prompt_rows - 1 if self._prompt_rows else len(ids)
+        if len(ids) <= longest:
+            return [ids]
         return _cut(ids, range(longest, len(ids), longest))
 
     def _prompt_parts(self, ids: list[int]) -> list[list[int]]:
@@ -160,32 +158,34 @@ class Decoder:
     def _run(self, ids: list[int], first: int, last: int) -> Rows:
         """The rows from `first` up to `last` of a pass over `ids`."""
         past, new = self.length, len(ids)
-        io, binding, inputs = self._io, self._outputs.binding, self._inputs
-        inputs.bind(io.input_ids, np.array([ids], np.int64))
+        io = self._io
+        if self._cache.reserve(new):
+            self._bound.clear()
+        inputs, outputs = self._bound.get(new == 1) or self._fresh(new == 1)
+        inputs.bind(io.input_ids, ids, (1, new))
         if io.attention_mask:
-            inputs.bind(io.attention_mask, self._ones(past + new))
+            inputs.bind_mask(io.attention_mask, past + new)
         if io.position_ids:
-            inputs.bind(io.position_ids, np.arange(past, past + new, dtype=np.int64)[None])
+            inputs.bind(io.position_ids, range(past, past + new), (1, new))
         rows = range(new)
         if io.logits_rows:
             rows = range(first, last)
             if self.least_rows > 1:
                 # The head is a matrix product too, so it also gets its least number of rows.
                 rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
-            inputs.bind(io.logits_rows, np.arange(rows.start, rows.stop, dtype=np.int64))
-        self._cache.bind(binding, new)
-        self._outputs.bind(len(rows))
-        self.graph.session.run_with_iobinding(binding)
-        self._cache.advance(binding, new)
-        return self._outputs.take(first - rows.start, last - rows.start)
+            inputs.bind(io.logits_rows, rows, (len(rows),))
+        # The cache first: one that grows knows its outputs by their place.
+        self._cache.bind(outputs.binding)
+        outputs.bind(len(rows))
+        self.graph.session.run_with_iobinding(outputs.binding)
+        self._cache.advance(outputs.binding, new)
+        return outputs.take(first - rows.start, last - rows.start)
 
-    def _inputs_of(self, outputs: Outputs) -> Inputs:
-        return Inputs(outputs.binding, in_place=self.graph.provider == "cpu")
-
-    def _ones(self, length: int) -> npt.NDArray[np.int64]:
-        if self._mask.shape[1] < length:
-            self._mask = np.ones((1, 2 * length), np.int64)
-        return self._mask[:, :length]
+    def _fresh(self, single: bool) -> tuple[Inputs, Outputs]:
+        outputs = HeadOutputs(self.graph) if self._head else LogitsOutputs(self.graph)
+        inputs = Inputs(outputs.binding, in_place=self.graph.provider == "cpu")
+        self._bound[single] = inputs, outputs
+        return inputs, outputs
 
 
 def _cut(ids: list[int], edges: Iterable[int]) -> list[list[int]]:

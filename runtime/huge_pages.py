@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import re
 import sys
 import threading
@@ -37,7 +38,9 @@ Range = tuple[int, int]
 def huge_pages() -> Iterator[None]:
     """Move what is allocated inside to large pages, behind the back of whoever goes on.
 
-    Does nothing where the system gives large pages unasked, or to nobody, or is another system.
+    Does nothing where the system gives large pages unasked, or to nobody, or is another system, nor at real-time
+    priority: ONNX Runtime's threads then wait in a loop and leave the kernel no time to finish a page, which was seen
+    to last for half an hour.
     """
     if not _wanted():
         yield
@@ -51,6 +54,8 @@ def huge_pages() -> Iterator[None]:
 
 def _wanted() -> bool:
     if sys.platform.startswith("linux"):
+        if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+            return False
         with suppress(OSError):
             return "[madvise]" in _POLICY.read_text(encoding="ascii")
     return False

@@ -192,7 +192,7 @@ class NudgedLM:
             answer = Transcript(max_new_tokens)
             if mode in ("ensemble", "proxy-tuning"):
                 for role in prompts:
-                    readers[role].start(lambda logits, _: logits.copy())
+                    readers[role].start(lambda logits, ids, end: logits.copy())
                 mix = ensemble if mode == "ensemble" else proxy_tuning
                 ends = self._ends("base") | self._ends("nudge")
                 bytes_of = self._tokenizers["base"].bytes_of

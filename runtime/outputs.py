@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,7 @@ from .session import Graph
 __all__ = ["HeadOutputs", "LogitsOutputs", "Outputs", "Rows", "Summary", "has_head", "joined"]
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """What the uncertainty head says of one row of logits."""
 
     argmax: int
@@ -70,22 +68,24 @@ class HeadOutputs:
     def __init__(self, graph: Graph) -> None:
         self.binding: Any = graph.session.io_binding()
         self._names = _head(graph.record.io)
-        self._ids = np.empty((1, 0), np.int64)
-        self._values = np.empty((2, 1, 0), np.float32)
+        self._rows = 0
+        # A view gives a few numbers faster than an array does.
+        self._views = [memoryview(b"")] * 3
 
     def bind(self, rows: int) -> None:
         """Bind buffers, fresh ones for another number of rows than before."""
-        if rows == self._ids.shape[1]:
+        if rows == self._rows:
             return
-        self._ids = np.empty((1, rows), np.int64)
-        self._values = np.empty((2, 1, rows), np.float32)
-        for name, buffer in zip(self._names, (self._ids, *self._values), strict=True):
+        self._rows = rows
+        buffers = [np.empty((1, rows), kind) for kind in (np.int64, np.float32, np.float32)]
+        for name, buffer in zip(self._names, buffers, strict=True):
             _bind(self.binding, name, buffer)
+        self._views = [buffer[0].data for buffer in buffers]
 
     def take(self, first: int, last: int) -> Rows:
         """Summaries, which stay valid."""
-        ids, (top1, log_sums) = self._ids[0, first:last].tolist(), self._values[:, 0, first:last].tolist()
-        return [Summary(*row) for row in zip(ids, top1, log_sums, strict=True)]
+        ids, top1, log_sums = self._views
+        return [Summary(ids[row], top1[row], log_sums[row]) for row in range(first, last)]
 
 
 def joined(parts: list[Rows]) -> Rows:

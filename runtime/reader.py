@@ -7,8 +7,7 @@ same pass and remembered. Asking is the same with and without, so reading ahead 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,8 +20,7 @@ from .sampling import Sampling
 __all__ = ["Choice", "Chooser", "HeadChooser", "Reader"]
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """What a model wants to write at a position, and whether the gate finds it certain."""
 
     token: int
@@ -41,14 +39,14 @@ class Chooser:
         self._prompt_length = prompt_length
         self._scratch: Logits = np.empty(0, np.float32)
 
-    def __call__(self, logits: Logits, context: Sequence[int]) -> Choice:
-        """The choice after `context` (the ids before it), from raw logits `[vocabulary]`."""
+    def __call__(self, logits: Logits, ids: Sequence[int], end: int) -> Choice:
+        """The choice after the first `end` of `ids`, from raw logits `[vocabulary]`."""
         if len(self._scratch) != len(logits):
             self._scratch = np.empty(len(logits), np.float32)
         softmax = Softmax(logits, self._model, self._scratch)
         token = softmax.argmax
         if not self._sampling.greedy:
-            token = self._sampling.choose(logits, len(context) - self._prompt_length, context)
+            token = self._sampling.choose(logits, end - self._prompt_length, ids[:end])
         return Choice(token, softmax.top1, self._gate(softmax, self._gamma))
 
 
@@ -59,8 +57,8 @@ class HeadChooser:
         self._model = model
         self._gamma = gamma
 
-    def __call__(self, summary: Summary, context: Sequence[int]) -> Choice:
-        """The choice after any context; raises `LogitsError` for broken logits."""
+    def __call__(self, summary: Summary, ids: Sequence[int], end: int) -> Choice:
+        """The choice after any ids; raises `LogitsError` for broken logits."""
         if not 0 < summary.top1 <= 1:
             raise broken_logits(self._model, summary.top1)
         return Choice(summary.argmax, summary.top1, summary.top1 >= self._gamma)
@@ -79,22 +77,22 @@ class Reader(Generic[Row]):
         self.decoder = decoder
         self._held: list[int] = []
         self._rows: list[Row | None] = []
-        self._choose: Callable[[Any, Sequence[int]], Row] | None = None
+        self._choose: Callable[[Any, Sequence[int], int], Row] | None = None
 
     @property
     def held(self) -> Sequence[int]:
         """The ids in the cache."""
         return self._held
 
-    def start(self, choose: Callable[[Logits, Sequence[int]], Row]) -> None:
-        """Begin an answer: `choose` reads the logits from now on. The cache stays."""
+    def start(self, choose: Callable[[Logits, Sequence[int], int], Row]) -> None:
+        """Begin an answer: `choose` reads the logits after the first so many ids from now on. The cache stays."""
         self._begin(choose, head=False)
 
-    def start_with_head(self, choose: Callable[[Summary, Sequence[int]], Row]) -> None:
+    def start_with_head(self, choose: Callable[[Summary, Sequence[int], int], Row]) -> None:
         """Begin an answer: `choose` reads what the graph's uncertainty head says. The cache stays."""
         self._begin(choose, head=True)
 
-    def _begin(self, choose: Callable[[Any, Sequence[int]], Row], *, head: bool) -> None:
+    def _begin(self, choose: Callable[[Any, Sequence[int], int], Row], *, head: bool) -> None:
         self.decoder.read(head=head)
         self._choose = choose
         self._rows = [None] * len(self._held)
@@ -137,9 +135,13 @@ class Reader(Generic[Row]):
     def _keep(self, new: Sequence[int], rows: Rows) -> None:
         """Remember what was made of the rows after the last of the `new` ids."""
         assert self._choose is not None, "start() comes first"
-        held = [*self._held, *new]
-        ends = range(len(held) - len(rows) + 1, len(held) + 1)
-        fresh = [self._choose(row, held[:end]) for row, end in zip(rows, ends, strict=True)]
-        self._held = held
+        self._held += new
+        first = len(self._held) - len(rows) + 1
+        try:
+            fresh = [self._choose(row, self._held, end) for end, row in enumerate(rows, start=first)]
+        except BaseException:
+            # Not known, so not held: it is read again.
+            del self._held[-len(new) :]
+            raise
         self._rows += [None] * (len(new) - len(fresh))
         self._rows += fresh

@@ -15,6 +15,7 @@ SpeculationMode: TypeAlias = "int | Literal['auto', 'off']"
 """`off`, `auto`, or how many tokens to read ahead wherever there is a guess."""
 
 _BUCKETS = (1, 2, 4, 8, 16)
+_BUCKET_OF = [min(b for b in _BUCKETS if rows <= b) for rows in range(_BUCKETS[-1] + 1)]
 # What a pass of so many rows costs beside one of one row before it was ever measured (int8 weights on a CPU).
 _PRIOR = {1: 1.0, 2: 1.1, 4: 1.5, 8: 2.2, 16: 3.6}
 _FORGET = 0.1
@@ -54,7 +55,7 @@ class Costs:
         return 0.0
 
     def _bucket(self, rows: int) -> int:
-        return next((b for b in _BUCKETS if max(rows, self._least_rows) <= b), _BUCKETS[-1])
+        return _BUCKET_OF[min(max(rows, self._least_rows), _BUCKETS[-1])]
 
 
 class Habit:

@@ -61,7 +61,8 @@ class Binding:
 def test_an_in_place_cache_makes_room_for_what_is_asked_and_keeps_what_it_holds(graph: Graph) -> None:
     cache = InPlaceCache(graph, limit=600)
     binding = Binding()
-    cache.bind(binding, 200)
+    assert cache.reserve(200)
+    cache.bind(binding)
     cache.advance(binding, 200)
     before = {}
     for name, value in binding.inputs.items():
@@ -69,10 +70,13 @@ def test_an_in_place_cache_makes_room_for_what_is_asked_and_keeps_what_it_holds(
         before[name] = value.numpy()[:, :, :200].copy()
         assert binding.outputs[name.replace("past_key_values", "present")] is value
     # Room for one more row than is kept: the pass is padded.
-    cache.bind(binding, 57)
+    assert cache.reserve(57)
+    cache.bind(binding)
     assert {value.shape()[2] for value in binding.inputs.values()} == {512}
     cache.advance(binding, 56)
-    cache.bind(binding, 300)
+    assert not cache.reserve(200)
+    assert cache.reserve(300)
+    cache.bind(binding)
     assert {value.shape()[2] for value in binding.inputs.values()} == {600}
     for name, value in binding.inputs.items():
         np.testing.assert_array_equal(value.numpy()[:, :, :200], before[name])
@@ -106,10 +110,12 @@ def test_buffers_are_allocated_on_the_device_of_the_provider_and_copied_only_to_
     tensors = 2 * graph.record.cache.layers
     cache = InPlaceCache(replace(graph, provider="cuda", device_id=1), limit=1000)
     binding = Binding()
-    cache.bind(binding, 20)
+    cache.reserve(20)
+    cache.bind(binding)
     cache.advance(binding, 20)
     assert device.made == [("allocated", "cuda", 1)] * tensors
-    cache.bind(binding, 300)
+    cache.reserve(300)
+    cache.bind(binding)
     assert device.made[tensors:] == [("copied", "cuda", 1)] * tensors
 
 
@@ -120,7 +126,7 @@ def test_what_a_growing_cache_gets_back_stays_on_the_device(
     monkeypatch.setattr(caches, "keep_positions", lambda values, *rest: places.append(rest[2:]) or list(values))
     cache = GrowingCache(replace(graph, provider="tensorrt", device_id=2))
     binding = Binding()
-    cache.bind(binding, 3)
+    cache.bind(binding)
     assert set(binding.outputs.values()) == {("cuda", 2)}
     binding.get_outputs = lambda: list(binding.inputs.values())  # type: ignore[attr-defined]
     cache.advance(binding, 3)

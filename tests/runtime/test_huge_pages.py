@@ -61,6 +61,16 @@ def test_where_the_system_decides_nothing_is_done(
         bytearray(8 << 20)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux has these priorities")
+def test_at_real_time_priority_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "enabled"
+    file.write_text("always [madvise] never")
+    monkeypatch.setattr(huge_pages, "_POLICY", file)
+    assert huge_pages._wanted()
+    monkeypatch.setattr(huge_pages.os, "sched_getscheduler", lambda pid: huge_pages.os.SCHED_FIFO)
+    assert not huge_pages._wanted()
+
+
 @pytest.mark.parametrize(
     ("ranges", "known", "expected"),
     [
