@@ -6,11 +6,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
 from fake_hub import COMMIT, fake_hub
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from nudge_onnx.errors import SourceError
 from nudge_onnx.export.sources import fetch
@@ -165,3 +168,24 @@ def test_the_saved_tokenizer_neither_truncates_nor_pads(folder: Path, tmp_path: 
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     assert content["truncation"] is None
     assert content["padding"] is None
+
+
+def test_the_saved_tokenizer_is_short_and_the_same(folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    assert "\n" not in text
+    merges = json.loads(text)["model"]["merges"]
+    assert merges
+    assert all(isinstance(merge, str) and len(merge.split(" ")) == 2 for merge in merges)
+    saved = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert json.loads(saved.to_str()) == json.loads(tokenizer.backend_tokenizer.to_str())
+
+
+@pytest.mark.parametrize("odd", ["a b", "#version"])
+def test_merges_that_a_text_could_not_tell_apart_stay_pairs(odd: str, tmp_path: Path) -> None:
+    parts = {part: number for number, part in enumerate([odd, "c", odd + "c"])}
+    backend = Tokenizer(BPE(parts, [(odd, "c")]))
+    save_tokenizer(SimpleNamespace(backend_tokenizer=backend), tmp_path / "tokenizer.json")
+    saved = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert json.loads(saved.to_str())["model"]["merges"] == [[odd, "c"]]
