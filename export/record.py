@@ -13,7 +13,7 @@ from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
 from .calibrate import WINDOW, Calibration, calibration_text
 from .inspect_graph import cache_shape, graph_io, vocabulary_size
 from .optimum_graph import optimum_graph
-from .passes import INT8_CACHE, PROMPT_ATTENTION, PROMPT_ROWS, WINDOW_ATTENTION, apply, finish, first_far
+from .passes import INT8_CACHE, PROMPT_ATTENTION, PROMPT_ROWS, WINDOW_ATTENTION, apply, finish, last_near
 from .progress import Progress
 from .quantise import quantise, to_calibrate
 from .sources import Checkpoint
@@ -205,5 +205,5 @@ def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, 
         lambda text: tokenizer.encode(text, verbose=False),
         context_length=graph.context_length,
         sliding_window=window,
-        edge=first_far(window) if window and WINDOW_ATTENTION in graph.passes else None,
+        edge=last_near(window) if window and WINDOW_ATTENTION in graph.passes else None,
     )

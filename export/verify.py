@@ -92,7 +92,7 @@ def measure(
 ) -> Measurement:
     """Compare `graph` with `reference` on fixed prompts, encoded by `encode`, one of them past the sliding window.
 
-    `edge` is a number of positions from which on the graph takes another way to compute the same. Raises `ExportError`
+    Behind `edge` positions the graph takes another way to compute the same. Raises `ExportError`
     if a logit is not finite.
     """
     room = context_length - _CONTINUED

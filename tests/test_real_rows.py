@@ -17,7 +17,7 @@ TEXT = Path(__file__).read_text(encoding="utf-8") + (Path(__file__).parent / "or
 CHECKED = 72
 
 
-# From 1,152 positions on, Gemma's attention with a window reads the end of its cache.
+# Behind 1,152 positions Gemma's attention with a window reads the end of its cache.
 @pytest.mark.real
 @pytest.mark.parametrize("filled", [150, 1120])
 @pytest.mark.parametrize("role", ["base", "nudge"])

@@ -24,7 +24,7 @@ from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
 from .uncertainty_head import uncertainty_head
-from .window_attention import first_far, window_attention
+from .window_attention import last_near, window_attention
 
 __all__ = [
     "INT8_CACHE",
@@ -35,7 +35,7 @@ __all__ = [
     "Result",
     "apply",
     "finish",
-    "first_far",
+    "last_near",
 ]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]

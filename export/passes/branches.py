@@ -11,13 +11,9 @@ from onnx import helper
 
 from .graph import CONTRIB, Array, Graph, Node
 
-__all__ = ["CACHE", "LENGTHS", "POSITIONS", "SCALES", "TABLES", "Branch", "branch_of", "moved", "rows_of_pass"]
+__all__ = ["Branch", "branch_of", "moved", "rows_of_pass"]
 
-CACHE, LENGTHS, TABLES, POSITIONS, SCALES = slice(3, 5), slice(5, 7), slice(7, 9), 9, slice(12, 14)
-"""Where GroupQueryAttention takes past key and value, positions before and in all, cosines and sines, the positions of
-the new rows, and the scales of a cache of codes."""
-
-_OUTPUTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.INT8)
+_ATTENTION = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.INT8)
 
 
 def rows_of_pass(graph: Graph) -> str:
@@ -38,9 +34,11 @@ def moved(node: Node, suffix: str) -> onnx.GraphProto:
     return branch_of([copy], copy.output, suffix)
 
 
-def branch_of(nodes: Iterable[Node], outputs: Sequence[str], name: str) -> onnx.GraphProto:
-    """A branch with an attention's three outputs: float rows, and key and value as codes."""
-    values = [helper.make_tensor_value_info(*pair, None) for pair in zip(outputs, _OUTPUTS, strict=True)]
+def branch_of(
+    nodes: Iterable[Node], outputs: Sequence[str], name: str, kinds: Sequence[int] = _ATTENTION
+) -> onnx.GraphProto:
+    """A branch with outputs of these ONNX element types: by default an attention's rows, and key and value as codes."""
+    values = [helper.make_tensor_value_info(*pair, None) for pair in zip(outputs, kinds, strict=True)]
     return helper.make_graph(nodes, name, [], values)
 
 

@@ -18,9 +18,23 @@ import onnx
 
 from .attention import Attention, find_attention
 from .evaluate import evaluate
-from .graph import CONTRIB, Array, Graph
+from .graph import CONTRIB, Array, Graph, Node
 
-__all__ = ["CONTEXT_LIMIT", "context_rows", "group_query_attention"]
+__all__ = [
+    "CACHE",
+    "CONTEXT_LIMIT",
+    "LENGTHS",
+    "POSITIONS",
+    "SCALES",
+    "TABLES",
+    "context_rows",
+    "group_query_attention",
+    "table_shape",
+]
+
+CACHE, LENGTHS, TABLES, POSITIONS, SCALES = slice(3, 5), slice(5, 7), slice(7, 9), 9, slice(12, 14)
+"""Where the operator takes past key and value, positions before and in all, cosines and sines, the positions of the
+new rows, and the scales of a cache of codes."""
 
 CONTEXT_LIMIT = 8192
 """Most positions a rotary table holds. A table costs 4 * head_size bytes a position and layer kind: at a context of
@@ -29,6 +43,11 @@ CONTEXT_LIMIT = 8192
 
 _TABLE_COLUMNS = 8
 """The operator only takes tables whose width is a multiple of this."""
+
+
+def table_shape(graph: Graph, attention: Node) -> tuple[int, ...] | None:
+    """Positions and columns of the rotary tables of a GroupQueryAttention; `None` if it has none."""
+    return graph.dims(attention.input[TABLES][0]) if graph.attribute(attention, "do_rotary", 0) else None
 
 
 def context_rows(config: Mapping[str, Any]) -> int:

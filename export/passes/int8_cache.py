@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 
 from .graph import CONTRIB, Graph
+from .group_query_attention import CACHE, POSITIONS, SCALES, table_shape
 
 __all__ = ["LEVELS", "Floats", "cached_values", "int8_cache", "reach"]
 
@@ -38,7 +39,7 @@ def cached_values(graph: Graph) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in graph.of_type("GroupQueryAttention"):
         key, value = node.output[1:3]
-        tables = graph.dims(node.input[7]) if graph.attribute(node, "do_rotary", 0) else None
+        tables = table_shape(graph, node)
         found |= {key: 2 * tables[1] if tables else 0, value: 0}
     return found
 
@@ -62,12 +63,12 @@ def int8_cache(graph: Graph, config: Mapping[str, Any], peaks: Mapping[str, Floa
     `peaks` holds for each of the `cached_values` the largest `reach` that was seen, [heads, head_size].
     """
     attentions = list(graph.of_type("GroupQueryAttention"))
-    if not attentions or not peaks or any(len(node.input) > 9 and any(node.input[9:]) for node in attentions):
+    if not attentions or not peaks or any(any(node.input[POSITIONS:]) for node in attentions):
         return False
     for node in attentions:
         key, value = node.output[1:3]
         scales = [graph.store(f"{name}.scale", _scales(peaks[name])) for name in (key, value)]
-        inputs = [*node.input, *[""] * (12 - len(node.input)), *scales]
+        inputs = [*node.input, *[""] * (SCALES.start - len(node.input)), *scales]
         graph.remove(node)
         graph.add(
             "GroupQueryAttention",
@@ -79,7 +80,7 @@ def int8_cache(graph: Graph, config: Mapping[str, Any], peaks: Mapping[str, Floa
             v_quant_type="PER_CHANNEL",
             kv_cache_bit_width=8,
         )
-        for name in (*node.input[3:5], key, value):
+        for name in (*node.input[CACHE], key, value):
             graph.retype(name, onnx.TensorProto.INT8)
     return True
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .branches import CACHE, LENGTHS, SCALES, TABLES, Branch, branch_of, moved, rows_of_pass
+from .branches import Branch, branch_of, moved, rows_of_pass
 from .graph import Graph, Node
+from .group_query_attention import CACHE, LENGTHS, SCALES, TABLES
 from .int8_cache import LEVELS
 
 __all__ = ["PROMPT_ROWS", "prompt_attention"]

@@ -2,7 +2,7 @@
 
 GroupQueryAttention multiplies a row with every key that is cached and only then forgets those that lie before its
 window: behind 4,000 tokens, seven eighths of what a window of 512 costs are for nothing. So each such attention stands
-in an If. Past `first_far` positions it reads a copy of the cache from shortly before the window on, and the new codes
+in an If. Past `last_near` positions it reads a copy of the cache from shortly before the window on, and the new codes
 are written into the cache where it lies.
 
 The copy begins at a multiple of 128 positions. The kernel adds up values in blocks of so many, which then hold the
@@ -19,16 +19,17 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .branches import CACHE, LENGTHS, POSITIONS, Branch, branch_of, moved, rows_of_pass
+from .branches import Branch, branch_of, moved, rows_of_pass
 from .graph import Graph, Node, bodies
+from .group_query_attention import CACHE, LENGTHS, POSITIONS, table_shape
 
-__all__ = ["first_far", "window_attention"]
+__all__ = ["last_near", "window_attention"]
 
 _BLOCK = 128
 
 
-def first_far(window: int) -> int:
-    """The first number of positions, new ones included, at which the copy is smaller by more than it costs."""
+def last_near(window: int) -> int:
+    """Most positions, new ones included, that are read whole: up to here the copy costs about what it saves."""
     return 2 * window + _BLOCK
 
 
@@ -61,9 +62,9 @@ def _attentions(graph: Graph) -> Iterator[tuple[Node, Node]]:
 
 def _reaches_far(graph: Graph, attention: Node) -> bool:
     window = graph.attribute(attention, "local_window_size", -1)
-    tables = graph.dims(attention.input[7]) if graph.attribute(attention, "do_rotary", 0) else None
+    tables = table_shape(graph, attention)
     # Without tables the graph does not say how long a text may be.
-    return window > 0 and tables is not None and tables[0] > first_far(window)
+    return window > 0 and tables is not None and tables[0] > last_near(window)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _ends(graph: Graph, attention: Node, window: int, node: Node) -> _Ends:
     """Add what is computed once a pass, and only in those that are far."""
     last, total = attention.input[LENGTHS]
     name = f"window.{window}"
-    edge = graph.store(f"{name}.edge", np.array(first_far(window), np.int32))
+    edge = graph.store(f"{name}.edge", np.array(last_near(window), np.int32))
     condition = graph.add("Greater", [total, edge], f"{name}.beyond")
     if node.op_type == "If":  # rows so many that attention over floats takes them
         few = graph.add("Not", [node.input[0]], f"{name}.few")
@@ -115,14 +116,15 @@ def _ends(graph: Graph, attention: Node, window: int, node: Node) -> _Ends:
     near = Branch(graph, f"{name}.none", "window")
     none = [near.add("Constant", [], f"{at}", value=_nothing(kind)) for at, kind in enumerate(_TYPES)]
     outputs = [f"{name}.{at}" for at in range(len(made))]
-    graph.add("If", [condition], outputs, then_branch=_shared(far, made), else_branch=_shared(near, none))
+    graph.add(
+        "If",
+        [condition],
+        outputs,
+        then_branch=branch_of(far.nodes, made, "shared", _TYPES),
+        else_branch=branch_of(near.nodes, none, "shared", _TYPES),
+    )
     past, start, kept, last, total, positions, places = outputs
     return _Ends(condition, past, start, kept, (last, total), positions, places)
-
-
-def _shared(branch: Branch, outputs: list[str]) -> onnx.GraphProto:
-    values = [onnx.helper.make_tensor_value_info(*pair, None) for pair in zip(outputs, _TYPES, strict=True)]
-    return onnx.helper.make_graph(branch.nodes, "shared", [], values)
 
 
 def _nothing(kind: int) -> onnx.TensorProto:
