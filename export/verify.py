@@ -100,7 +100,7 @@ def measure(
     window = sliding_window if sliding_window and sliding_window <= _LONGEST_WINDOW else 128
     prompts.append(_repeat(encode, min(window + 40, room)))
     steady = [prompts[0]]
-    if edge is not None and edge <= _LONGEST_EDGE:
+    if edge is not None and edge <= min(room, _LONGEST_EDGE):
         steady.append(_repeat(encode, edge + _CHECKED_TOGETHER // 2))
     runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
     tally, matching = _Tally(), 0

@@ -12,11 +12,14 @@ from conftest import Exported, ExportTiny
 from onnx import numpy_helper
 
 from nudge_onnx.errors import ExportError
+from nudge_onnx.export import verify
 from nudge_onnx.export.torch_reference import TorchReference
 from nudge_onnx.export.verify import Measurement, check, measure
 
 
-def remeasure(exported: Exported, change: Callable[[onnx.GraphProto], None], folder: Path) -> Measurement:
+def remeasure(
+    exported: Exported, change: Callable[[onnx.GraphProto], None], folder: Path, edge: int | None = None
+) -> Measurement:
     model = onnx.load(exported.bundle / exported.record.graph)
     change(model.graph)
     onnx.save(model, folder / "changed.onnx")
@@ -29,6 +32,7 @@ def remeasure(exported: Exported, change: Callable[[onnx.GraphProto], None], fol
         exported.tokenizer.encode,
         context_length=record.context_length,
         sliding_window=16,
+        edge=edge,
     )
 
 
@@ -47,6 +51,18 @@ def test_a_graph_that_is_the_same_function_passes(export_tiny: ExportTiny, tmp_p
     assert found.parity.greedy_agreement == 1.0
     assert set(found.relative) == {"prefill", "step", "chunk"}
     assert found.parity.relative == max(found.relative.values())
+
+
+def test_both_sides_of_an_edge_are_read_unless_the_context_ends_there(
+    export_tiny: ExportTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported, lengths = export_tiny("llama"), []
+    monkeypatch.setattr(verify, "_steady", lambda runner, ids: not lengths.append(len(ids)))
+    assert remeasure(exported, lambda graph: None, tmp_path, edge=300).steady_rows
+    assert max(lengths) == 302
+    lengths.clear()
+    remeasure(exported, lambda graph: None, tmp_path, edge=exported.record.context_length - 1)
+    assert max(lengths) <= exported.record.context_length
 
 
 def test_a_slightly_wrong_weight_fails_with_the_figure(export_tiny: ExportTiny, tmp_path: Path) -> None:
