@@ -4,6 +4,9 @@ The residual stream of a decoder passes through each layer as x -> x + f(x). A c
 leaves x what it was, to the last bit, and does all the work on the way: it reads weights of its own, and has a cache of
 its own to attend to. So the answers stay those of the model, and so does how often a guess is accepted, while the price
 of a step is chosen.
+
+Weights of its own are weights of other bytes: ONNX Runtime keeps matrices of equal contents once, and would read those
+of all copies from the processor's cache. So each copy has the rows of its matrices in another order.
 """
 
 from __future__ import annotations
@@ -12,14 +15,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
 from nudge_onnx.export.passes.fuse_skip_norms import fuse_skip_norms
 from nudge_onnx.export.passes.graph import Graph, reads, rename
 
+Array = npt.NDArray[Any]
 CacheNames = Mapping[str, str]
 """Names of a layer's `past_key`, `past_value`, `present_key` and `present_value`, with `{layer}` in each."""
 
@@ -139,10 +145,10 @@ class _Copier:
         own = [name for name, uses in self._used_by(layer.nodes).items() if uses == self._uses[name]]
         silent = _last_weights(layer, self._weights)
         for name in own:
-            tensor = self._weights[name]
-            copied = self._graph.initializer.add()
-            copied.CopyFrom(_zeros(tensor) if name in silent else tensor)
-            names[name] = copied.name = mark + name
+            values = numpy_helper.to_array(self._weights[name])
+            values = np.zeros_like(values) if name in silent else turned(values, number // len(layers) + 1)
+            names[name] = mark + name
+            self._graph.initializer.append(numpy_helper.from_array(values, names[name]))
         if not silent or not silent <= set(own):
             raise ValueError("a layer's branches do not end in weights of its own")
         for node in layer.nodes:
@@ -164,6 +170,11 @@ class _Copier:
             value.CopyFrom(self._values[old])
             names[old] = value.name = new
         return names
+
+
+def turned(weights: Array, places: int) -> Array:
+    """A matrix with its first rows moved behind its last ones; what is no matrix stays as it is."""
+    return np.roll(weights, places, axis=0) if weights.ndim > 1 else weights
 
 
 def _last_weights(layer: Layer, weights: Mapping[str, onnx.TensorProto]) -> set[str]:
@@ -195,6 +206,3 @@ def _without_casts(name: str, makers: Mapping[str, onnx.NodeProto]) -> str:
         name = makers[name].input[0]
     return name
 
-
-def _zeros(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name)

@@ -13,15 +13,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from safetensors.numpy import load_file, save_file
 
 from nudge_onnx.bundle import MANIFEST, Bundle, FileRecord, sha256_of
 from nudge_onnx.export.scratch import fingerprint, once
 
-from .extra_layers import add_layers
+from . import extra_layers
+from .extra_layers import add_layers, turned
 from .places import BUNDLES, CHECKPOINTS, MADE, there
 
 EXTRA_LAYERS = 140
+# Nothing that is added to a stream of float32 numbers changes by so little; a power of two rounds as it did before.
+_FAINT = np.float32(2.0**-100)
+# What is made is made anew when the way it is made changes.
+_RECIPE = (Path(__file__), Path(extra_layers.__file__))
 _CACHE = ("past_key", "past_value", "present_key", "present_value")
 
 
@@ -33,7 +40,7 @@ def scaled_bundle(precision: str, extra: int = EXTRA_LAYERS) -> Path:
         print(f"models: adding {extra} layers to the base model of {source.name}", file=sys.stderr)
         scale_bundle(Bundle.open(source), partial, extra)
 
-    return once(MADE / f"scaled-{precision}-{extra}-{fingerprint([source / MANIFEST])}", make)
+    return once(MADE / f"scaled-{precision}-{extra}-{fingerprint([source / MANIFEST, *_RECIPE])}", make)
 
 
 def scale_bundle(source: Bundle, output: Path, extra: int) -> None:
@@ -75,15 +82,16 @@ def scale_bundle(source: Bundle, output: Path, extra: int) -> None:
 def scaled_checkpoint(extra: int = EXTRA_LAYERS) -> Path:
     """The base model's checkpoint with as many layers that change nothing, for engines that read checkpoints."""
     source = there(CHECKPOINTS / "base")
-    mark = fingerprint(path for path in source.iterdir() if path.suffix in (".json", ".safetensors"))
+    read = [path for path in source.iterdir() if path.suffix in (".json", ".safetensors")]
+    mark = fingerprint([*read, *_RECIPE])
     return once(MADE / f"scaled-checkpoint-{extra}-{mark}", lambda partial: scale_checkpoint(source, partial, extra))
 
 
 def scale_checkpoint(source: Path, output: Path, extra: int) -> None:
-    """Write a copy of a checkpoint with `extra` more layers, whose output projections are zero, behind its own."""
-    import torch
-    from safetensors.torch import load_file, save_file
+    """Write a copy of a checkpoint with `extra` more layers, whose output projections are next to zero, behind its own.
 
+    Not zero, which would be the same matrix in each: see `extra_layers`.
+    """
     print(f"models: adding {extra} layers to the base model's checkpoint", file=sys.stderr)
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     tensors = load_file(source / "model.safetensors")
@@ -91,9 +99,9 @@ def scale_checkpoint(source: Path, output: Path, extra: int) -> None:
     for number in range(extra):
         template, target = f"model.layers.{number % layers}.", f"model.layers.{layers + number}."
         for name in [name for name in tensors if name.startswith(template)]:
+            copied = turned(tensors[name], number // layers + 1)
             silent = name.endswith(("o_proj.weight", "down_proj.weight"))
-            copied = torch.zeros_like(tensors[name]) if silent else tensors[name].clone()
-            tensors[target + name.removeprefix(template)] = copied
+            tensors[target + name.removeprefix(template)] = copied * _FAINT if silent else copied
     config["num_hidden_layers"] = layers + extra
     if "layer_types" in config:
         config["layer_types"] += [config["layer_types"][number % layers] for number in range(extra)]

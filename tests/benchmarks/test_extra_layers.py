@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from pairs import Pair, exported
+from safetensors.numpy import load_file
 
 from benchmarks.extra_layers import add_layers
 from benchmarks.scaled_pair import scale_bundle, scale_checkpoint
@@ -44,7 +47,16 @@ def test_added_layers_cost_weights_and_caches_and_leave_every_logit_what_it_was(
     graph = onnx.load(scaled.path(after.graph)).graph
     of_layers = [tensor for tensor in graph.initializer if tensor.name.startswith("extra.")]
     assert len({tensor.name for tensor in of_layers}) == len(of_layers) >= EXTRA * 4
+    matrices = [tensor for tensor in of_layers if len(tensor.dims) in (2, 3) and not tensor.name.endswith(".scales")]
+    assert len(matrices) >= EXTRA * 4
+    assert_all_differ(numpy_helper.to_array(tensor) for tensor in matrices)
     np.testing.assert_array_equal(logits(scaled), logits(bundle))
+
+
+def assert_all_differ(matrices: Iterable[np.ndarray]) -> None:
+    """No two have the same bytes, of which ONNX Runtime would keep one and read it for both."""
+    contents = [matrix.tobytes() for matrix in matrices]
+    assert len(set(contents)) == len(contents)
 
 
 def test_a_graph_without_layers_is_refused(bundle: Bundle) -> None:
@@ -66,3 +78,4 @@ def test_a_scaled_checkpoint_computes_what_the_checkpoint_computes(tiny_word_pai
             for folder in (tiny_word_pair.base, tmp_path)
         )
     assert torch.equal(plain, scaled)
+    assert_all_differ(matrix for matrix in load_file(tmp_path / "model.safetensors").values() if matrix.ndim > 1)
