@@ -14,6 +14,7 @@ PROMPT, STEPS = 64, 64
 DEFAULT = [title for title in VARIANTS if "pruned" not in title]
 GOALS = (
     Goal("nudge-onnx int8", "genai int8", 1.0),
+    Goal("nudge-onnx int8", "genai int8, blocks of 64"),
     Goal("nudge-onnx int4-all", "genai int4", 1.0),
     Goal("nudge-onnx int4", "genai int4, int8 head", 1.0),
     Goal("nudge-onnx int8", "llama.cpp", 1.2),

@@ -205,4 +205,3 @@ def _without_casts(name: str, makers: Mapping[str, onnx.NodeProto]) -> str:
     while name in makers and makers[name].op_type in ("Cast", "Identity"):
         name = makers[name].input[0]
     return name
-

@@ -37,7 +37,7 @@ def _ours(precision: str) -> Variant:
 
     blocks = {
         "fp32": "fp32",
-        "int8": "int8 in blocks of 32",
+        "int8": "int8 in blocks of 64, smoothed",
         "int4": "the GGUF's blocks: four bits in four, others in eight",
         "int4-all": "all int4 in blocks of 32, calibrated",
     }
@@ -86,6 +86,7 @@ VARIANTS = {
         _ours("int4-all"),
         _genai("fp32", "fp32", "fp32"),
         _genai("int8", "int8", "int8 in blocks of 32", **_BLOCKS),
+        _genai("int8, blocks of 64", "int8", "int8 in blocks of 64", **{**_BLOCKS, "block_size": "64"}),
         _genai("int4", "int4", "all int4 in blocks of 32, its default", **_BLOCKS),
         _genai(
             "int4, int8 head",

@@ -18,6 +18,7 @@ LENGTHS = (64, 256, 1024)
 DEFAULT = [title for title in VARIANTS if title not in ("genai int4, int8 head",)]
 GOALS = (
     Goal("nudge-onnx int8", "genai int8", 1.2),
+    Goal("nudge-onnx int8", "genai int8, blocks of 64"),
     Goal("nudge-onnx int4-all", "genai int4", 1.2),
     Goal("nudge-onnx int8", "genai int8, pruned head"),
     Goal("nudge-onnx int8", "llama.cpp"),

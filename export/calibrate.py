@@ -48,6 +48,14 @@ class Calibration:
                 seen[name].append(array.reshape(-1, array.shape[-1]))
         return {name: np.concatenate(parts) for name, parts in seen.items()}
 
+    def channel_sizes(self, model: onnx.ModelProto, values: Iterable[str]) -> dict[str, Floats]:
+        """The root mean square of each channel of the named values [batch, sequence, hidden], [hidden] each."""
+        squares: dict[str, Any] = defaultdict(float)
+        for arrays in self._read(model, values):
+            for name, array in arrays.items():
+                squares[name] += np.square(array, dtype=np.float64).sum(axis=(0, 1))
+        return {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in squares.items()}
+
     def cache_peaks(self, model: onnx.ModelProto) -> dict[str, Floats]:
         """How far keys and values reach (see `int8_cache`), [heads, head_size] each.
 

@@ -1,4 +1,4 @@
-"""Blocks of 32 weights in four or eight bits, in the layout of ONNX Runtime's MatMulNBits."""
+"""Blocks of weights in four or eight bits, in the layout of ONNX Runtime's MatMulNBits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy.typing as npt
 __all__ = ["BLOCK", "Blocks", "Codes", "Floats", "divisor", "pack", "parts", "quantise_rows", "unpack"]
 
 BLOCK = 32
-"""Weights per scale, along the axis that is summed over."""
+"""Weights per scale, along the axis that is summed over: the block of GGUF files, and ours if no other is asked for."""
 
 _WEIGHTS_AT_ONCE = 1 << 17
 """Weights quantised together: the search makes a few copies of them, which should stay in a core's cache."""
 
 _SHRINKAGES = (1.0, 0.8, 0.84, 0.88, 0.91, 0.94, 0.97, 1.04)
 """Ranges tried for a 4-bit block. Clipping its largest weight a little often costs less than a coarser grid for the
-other 31."""
+others."""
 
 _STEPS_TO_PEAK = (128, 127, 16)
 """Steps from zero to the largest weight tried for an 8-bit block: the whole range, GGUF's Q8_0, and Q5_0."""
@@ -34,13 +34,18 @@ class Blocks:
 
     bits: int
     codes: Codes
-    """[N, ceil(K / 32), 32 * bits / 8]; of two 4-bit codes in a byte, the first is in the low half."""
+    """[N, ceil(K / size), size * bits / 8]; of two 4-bit codes in a byte, the first is in the low half."""
     scales: Floats
-    """[N, ceil(K / 32)]."""
+    """[N, ceil(K / size)]."""
     zero_points: Codes | None = None
     """[N, ceil(blocks * bits / 8)], packed like the codes; `None` means the middle of the range, 8 or 128."""
     offsets: Floats | None = None
-    """[N, ceil(K / 32)], added to each weight of a block; `None` means zero. MatMulNBits has no such input."""
+    """[N, ceil(K / size)], added to each weight of a block; `None` means zero. MatMulNBits has no such input."""
+
+    @property
+    def size(self) -> int:
+        """Weights in a block."""
+        return int(self.codes.shape[-1]) * 8 // self.bits
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,14 @@ class _Piece:
 
 
 def quantise_rows(
-    matrix: npt.NDArray[Any], bits: int, *, symmetric: bool = True, importance: Floats | None = None
+    matrix: npt.NDArray[Any],
+    bits: int,
+    *,
+    size: int = BLOCK,
+    symmetric: bool = True,
+    importance: Floats | None = None,
 ) -> Blocks:
-    """Quantise [N, K] along K, block by block in the way that has the least squared error of those tried.
+    """Quantise [N, K] along K in blocks of `size`, each in the way that has the least squared error of those tried.
 
     `importance` [K] weighs the errors of the columns. A last block that is not full is filled with zeros. Raises
     `ValueError` for other than four or eight bits.
@@ -65,24 +75,24 @@ def quantise_rows(
     if bits not in (4, 8):
         raise ValueError(f"{bits} bits are not supported, only 4 and 8")
     weighing = np.ones(matrix.shape[1], np.float32) if importance is None else importance
-    [[weights]] = parts(weighing[None])
+    [[weights]] = parts(weighing[None], size)
     trial = _symmetric if symmetric else _asymmetric
     if symmetric:
         tried = _STEPS_TO_PEAK if bits == 8 else tuple(8 / shrink for shrink in _SHRINKAGES)
     else:
         tried = _SHRINKAGES[:1] if bits == 8 else _SHRINKAGES
-    piece = _join(_least_error(part, weights, (trial(part, bits, n) for n in tried)) for part in parts(matrix))
+    piece = _join(_least_error(part, weights, (trial(part, bits, n) for n in tried)) for part in parts(matrix, size))
     zeros = None if symmetric else pack(piece.zeros, bits)
     return Blocks(bits, pack(piece.codes, bits), piece.scales, zeros)
 
 
-def parts(matrix: npt.NDArray[Any]) -> Iterator[Floats]:
-    """A few rows of [N, K] at a time, as blocks [rows, ceil(K / 32), 32]; the last of a row is filled with zeros."""
+def parts(matrix: npt.NDArray[Any], size: int = BLOCK) -> Iterator[Floats]:
+    """A few rows of [N, K] at a time, as [rows, ceil(K / size), size]; the last block of a row is filled with zeros."""
     rows = max(1, _WEIGHTS_AT_ONCE // matrix.shape[1])
     for start in range(0, len(matrix), rows):
         part = np.asarray(matrix[start : start + rows], np.float32)
-        part = np.pad(part, ((0, 0), (0, -part.shape[1] % BLOCK)))
-        yield part.reshape(len(part), -1, BLOCK)
+        part = np.pad(part, ((0, 0), (0, -part.shape[1] % size)))
+        yield part.reshape(len(part), -1, size)
 
 
 def divisor(scales: Floats) -> Floats:

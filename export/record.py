@@ -13,7 +13,19 @@ from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
 from .calibrate import WINDOW, Calibration, calibration_text
 from .inspect_graph import cache_shape, graph_io, vocabulary_size
 from .optimum_graph import optimum_graph
-from .passes import INT8_CACHE, PROMPT_ATTENTION, PROMPT_ROWS, WINDOW_ATTENTION, apply, finish, last_near
+from .passes import (
+    INT8_CACHE,
+    PROMPT_ATTENTION,
+    PROMPT_ROWS,
+    SMOOTH_INPUTS,
+    WINDOW_ATTENTION,
+    apply,
+    finish,
+    last_near,
+    smooth,
+    smoothable,
+)
+from .passes.graph import Graph
 from .progress import Progress
 from .quantise import quantise, to_calibrate
 from .sources import Checkpoint
@@ -140,6 +152,7 @@ def _write_graph(
     configured = _context_length(config)
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, work / f"calibration-{role}", window=min(WINDOW, configured))
+    smoothed = _smooth(model, config, conversion, calibration, progress)
     inputs = _inputs(model, conversion, calibration, progress)
     if conversion.precision != "fp32":
         with progress.step(f"{role}: quantisation to {conversion.precision}"):
@@ -152,7 +165,7 @@ def _write_graph(
         cache=cache_shape(model, result.cache_kind),
         context_length=min(configured, result.context_length or configured),
         vocabulary_size=vocabulary_size(model, config.vocab_size),
-        passes=result.applied + finished,
+        passes=result.applied + smoothed + finished,
         files=_save(model, folder),
     )
     if graph.files and conversion.precision != "fp16":
@@ -162,6 +175,17 @@ def _write_graph(
     del model, result
     gc.collect()
     return graph
+
+
+def _smooth(
+    model: Any, config: Any, conversion: Conversion, calibration: Calibration, progress: Progress
+) -> tuple[str, ...]:
+    """Scale the channels that products in eight bits read by their sizes on a short text."""
+    values = smoothable(Graph(model)) if conversion.precision == "int8" else []
+    if not values or SMOOTH_INPUTS in conversion.skipped_passes:
+        return ()
+    with progress.step(f"{conversion.role}: sizes of channels"):
+        return smooth(model, config.to_dict(), calibration.channel_sizes(model, values))
 
 
 def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from .int8_cache import Floats, int8_cache
 from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
+from .smooth_inputs import smooth_inputs, smoothable
 from .uncertainty_head import uncertainty_head
 from .window_attention import last_near, window_attention
 
@@ -31,11 +32,14 @@ __all__ = [
     "PASSES",
     "PROMPT_ATTENTION",
     "PROMPT_ROWS",
+    "SMOOTH_INPUTS",
     "WINDOW_ATTENTION",
     "Result",
     "apply",
     "finish",
     "last_near",
+    "smooth",
+    "smoothable",
 ]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]
@@ -51,12 +55,13 @@ _CONTRIB: dict[str, Pass] = {
     "fuse-skip-norms": fuse_skip_norms,
 }
 
+SMOOTH_INPUTS = "smooth-inputs"
 INT8_CACHE = "int8-cache"
 PROMPT_ATTENTION = "prompt-attention"
 WINDOW_ATTENTION = "window-attention"
 _FINISHING = (INT8_CACHE, PROMPT_ATTENTION, WINDOW_ATTENTION, "uncertainty-head")
 
-PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_FINISHING)
+PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, SMOOTH_INPUTS, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
 
 
@@ -103,6 +108,20 @@ def apply(
         inputs=graph.inputs,
         context_length=context_rows(config) if "group-query-attention" in applied else None,
     )
+
+
+def smooth(
+    model: onnx.ModelProto,
+    config: Mapping[str, Any],
+    sizes: Mapping[str, Floats],
+    *,
+    skip: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Run the pass that prepares a rewritten graph for eight bits; returns its name if it changed `model`.
+
+    `sizes` are those of the channels of its `smoothable` values (see `smooth_inputs`).
+    """
+    return _run({SMOOTH_INPUTS: partial(smooth_inputs, sizes=sizes)}, Graph(model), config, skip)
 
 
 def finish(

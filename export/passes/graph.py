@@ -146,6 +146,10 @@ class Graph:
             self.initializers[name] = tensor
         return name
 
+    def overwrite(self, name: str, array: Array) -> None:
+        """Let an initialiser hold other numbers."""
+        self.initializers[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+
     def drop(self, name: str) -> None:
         """Forget an initialiser that nothing reads any more, to free its memory at once."""
         if self.users(name):

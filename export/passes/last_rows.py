@@ -14,7 +14,7 @@ import onnx
 from .graph import Graph
 from .head import LOGITS, find_head
 
-__all__ = ["LOGITS_ROWS", "last_rows"]
+__all__ = ["LOGITS_ROWS", "before_rows", "last_rows"]
 
 LOGITS_ROWS = "logits_rows"
 """Name of the int64 input [num_rows]: indices among the tokens of this call; negative ones count from the last."""
@@ -30,3 +30,9 @@ def last_rows(graph: Graph, config: Mapping[str, Any]) -> bool:
     graph.rewire(head, hidden, graph.add("Gather", [hidden, LOGITS_ROWS], "logits_hidden", axis=1))
     graph.reshape(LOGITS, ["batch_size", "num_rows", config["vocab_size"]])
     return True
+
+
+def before_rows(graph: Graph, value: str) -> str:
+    """The value that rows were picked of, where `value` is such a choice; otherwise `value` itself."""
+    chosen = graph.made_by(value, "Gather")
+    return str(chosen.input[0]) if chosen is not None and LOGITS_ROWS in chosen.input else value

@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from nudge_onnx.export.calibrate import Calibration, calibration_text
-from nudge_onnx.export.passes import apply
+from nudge_onnx.export.passes import apply, smoothable
+from nudge_onnx.export.passes.graph import Graph
 from nudge_onnx.export.quantise import quantise, to_calibrate
 from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
 from nudge_onnx.export.quantise_feedback import quantise_with_feedback
@@ -64,6 +65,17 @@ def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported,
         assert tensor.name == held.name
         np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), onnx.numpy_helper.to_array(held))
     assert not (tmp_path / "calibration").exists()
+
+
+def test_sizes_of_channels_are_those_of_what_was_seen(exported, tmp_path):
+    model, config = exported("llama")
+    model = apply(model, config, precision="int8").model
+    values = smoothable(Graph(model))
+    calibration = Calibration(range(3, 43), tmp_path / "calibration", window=16)
+    sizes, seen = calibration.channel_sizes(model, values), calibration.observe(model, values)
+    assert sizes.keys() == set(values)
+    for value in values:
+        np.testing.assert_allclose(sizes[value], np.sqrt(np.square(seen[value]).mean(0)), rtol=1e-5)
 
 
 def test_matrices_that_need_no_second_rounding_need_no_text(exported):

@@ -9,6 +9,7 @@ import pytest
 from decoding import Decoder, whole_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from nudge_onnx.export.passes import PASSES, apply
 from nudge_onnx.export.quantise import quantise
@@ -29,17 +30,25 @@ def restore(blocks: Blocks, columns: int) -> np.ndarray:
     return values.reshape(len(values), -1)[:, :columns]
 
 
-@given(st.integers(1, 5), st.integers(1, 100), st.sampled_from([4, 8]), st.booleans(), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
-def test_a_weight_is_off_by_at_most_a_step(rows, columns, bits, symmetric, seed):
+@given(
+    st.integers(1, 5),
+    st.integers(1, 150),
+    st.sampled_from([4, 8]),
+    st.sampled_from([32, 64]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_weight_is_off_by_at_most_a_step(rows, columns, bits, size, symmetric, seed):
     matrix = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
-    blocks = quantise_rows(matrix, bits, symmetric=symmetric)
-    padded = np.pad(matrix, ((0, 0), (0, -columns % BLOCK))).reshape(rows, -1, BLOCK)
+    blocks = quantise_rows(matrix, bits, size=size, symmetric=symmetric)
+    assert blocks.size == size
+    padded = np.pad(matrix, ((0, 0), (0, -columns % size))).reshape(rows, -1, size)
     reach = np.abs(padded).max(-1) * (1 if symmetric else 2)
     # Half a step of rounding; the 4-bit search may clip a fifth of the range; one code is missing on one side.
     allowed = reach / (1 << (bits - 1)) + (0.2 * reach if bits == 4 else 0)
     error = np.abs(restore(blocks, columns) - matrix)
-    error = np.pad(error, ((0, 0), (0, -columns % BLOCK))).reshape(rows, -1, BLOCK).max(-1)
+    error = np.pad(error, ((0, 0), (0, -columns % size))).reshape(rows, -1, size).max(-1)
     assert (error <= allowed + 1e-6).all()
 
 
@@ -175,6 +184,14 @@ def test_quantised_graph_stays_near(exported, architecture, precision, allowed):
     after = whole_script(Decoder(model, in_place=True), config["vocab_size"])
     spread = np.std(before["prefill"])
     assert max(np.abs(after[name] - before[name]).mean() for name in before) < allowed * spread
+
+
+def test_blocks_of_int8_are_long_where_inputs_can_be_cut_so(exported):
+    model, config = exported("llama")
+    model = quantise(apply(model, config, precision="int8").model, "int8")
+    products = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
+    sizes = {tuple(helper.get_node_attr_value(node, name) for name in ("K", "block_size")) for node in products}
+    assert sizes == {(64, 64), (96, 32)}
 
 
 @pytest.mark.parametrize("skip", [set(), set(PASSES)])

@@ -1,0 +1,122 @@
+"""Channels on their way to one size: the same function in floats, and a nearer one in eight bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from decoding import Decoder, largest_difference, whole_script
+from onnx import numpy_helper
+
+from nudge_onnx.export.calibrate import Calibration
+from nudge_onnx.export.passes import SMOOTH_INPUTS, apply, smooth, smoothable
+from nudge_onnx.export.passes.graph import Graph
+from nudge_onnx.export.quantise import quantise
+
+LAYERS = 2
+
+
+def script(model: onnx.ModelProto, config: dict) -> dict[str, np.ndarray]:
+    return whole_script(Decoder(model, in_place=True), config["vocab_size"])
+
+
+def made_up(values: list[str], widths: dict[str, int]) -> dict[str, np.ndarray]:
+    """Sizes of channels over four orders of magnitude, one of them never seen but as zero."""
+    draw = np.random.default_rng(0)
+    sizes = {value: np.exp(draw.uniform(-5, 5, widths[value])).astype(np.float32) for value in values}
+    for size in sizes.values():
+        size[0] = 0
+    return sizes
+
+
+def widths_of(model: onnx.ModelProto, values: list[str]) -> dict[str, int]:
+    """Channels of each value: the rows of the matrix that reads it."""
+    graph = Graph(model)
+    found = {}
+    for value in values:
+        [user] = graph.users(value)
+        product = user if user.op_type == "MatMul" else graph.users(user.output[0])[0]
+        found[value] = graph.dims(product.input[1])[0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("architecture", "per_layer", "head"),
+    [
+        ("llama", 3, 1),
+        ("gemma3", 3, 1),
+        ("qwen2", 3, 1),
+        ("qwen3", 3, 1),
+        ("phi3", 2, 1),
+        ("olmo2", 1, 1),
+        ("olmo", 1, 0),
+    ],
+)
+def test_nothing_changes_in_floats(exported, architecture, per_layer, head):
+    model, config = exported(architecture)
+    model = apply(model, config, precision="int8").model
+    before = script(model, config)
+    values = smoothable(Graph(model))
+    # What attention reads, gate and up, and the way back. Olmo has norms without weights, Olmo 2 none in front, and
+    # Phi-3 cuts its gate with Slices of computed bounds.
+    assert len(values) == LAYERS * per_layer + head
+    held = [tensor.SerializeToString() for tensor in model.graph.initializer]
+    assert smooth(model, config, made_up(values, widths_of(model, values))) == (SMOOTH_INPUTS,)
+    assert held != [tensor.SerializeToString() for tensor in model.graph.initializer]
+    assert largest_difference(before, script(model, config)) < 1e-4
+
+
+def test_it_can_be_left_out(exported):
+    model, config = exported("llama")
+    model = apply(model, config, precision="int8").model
+    values = smoothable(Graph(model))
+    before = model.SerializeToString()
+    assert smooth(model, config, made_up(values, widths_of(model, values)), skip={SMOOTH_INPUTS}) == ()
+    assert smooth(model, config, {}) == ()
+    assert model.SerializeToString() == before
+
+
+def test_channels_that_were_never_seen_stay_what_they_are(exported):
+    model, config = exported("llama")
+    model = apply(model, config, precision="int8").model
+    before = script(model, config)
+    widths = widths_of(model, smoothable(Graph(model)))
+    smooth(model, config, {value: np.zeros(width, np.float32) for value, width in widths.items()})
+    assert largest_difference(before, script(model, config)) == 0
+
+
+def test_a_tied_head_is_left_to_the_embedding(exported):
+    apart, config = exported("gemma3")
+    tied, _ = exported("gemma3", tied=True)
+    found = [len(smoothable(Graph(apply(model, config, precision="int8").model))) for model in (apart, tied)]
+    assert found == [7, 6]
+
+
+def test_a_value_that_something_else_reads_is_left_alone(exported):
+    model, config = exported("llama")
+    model = apply(model, config, precision="int8").model
+    value = smoothable(Graph(model))[0]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(value, 1, ["batch", "rows", 64]))
+    assert value not in smoothable(Graph(model))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_eight_bits_are_nearer_where_a_few_channels_are_large(exported, architecture, tmp_path):
+    """The weights of norms are made as uneven as those of large models, whose outliers these tiny ones lack."""
+    differences = []
+    for skip in ({SMOOTH_INPUTS}, set()):
+        model, config = exported(architecture)
+        model = apply(model, config, precision="int8").model
+        draw = np.random.default_rng(0)
+        for tensor in model.graph.initializer:
+            if list(tensor.dims) == [64]:
+                weights = numpy_helper.to_array(tensor).copy()
+                weights[draw.integers(0, 64, 3)] *= 40
+                tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+        before = script(model, config)
+        sizes = Calibration(range(3, 200), tmp_path / "calibration").channel_sizes(model, smoothable(Graph(model)))
+        smooth(model, config, sizes, skip=skip)
+        after = script(quantise(model, "int8"), config)
+        differences.append(np.mean([np.abs(after[name] - before[name]).mean() for name in before]))
+    plain, smoothed = differences
+    assert smoothed < 0.6 * plain
