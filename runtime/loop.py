@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nudge_onnx.errors import ContextLengthError
 
-from .draft import Cut, Draft
+from .draft import START, Cut, Draft
 from .reader import Choice
 from .results import FinishReason, Piece
 from .speculation import Habit, Speculation
@@ -76,11 +76,8 @@ class NudgingLoop:
     def _hand_back(self, draft: Draft) -> tuple[Cut, Choice | None]:
         """Where the draft is cut, and what the base model writes there if it takes over."""
         cuts = self.cuts_of(draft)
-        whole = self.base.ids(self.answer, draft)
         for cut in cuts:
-            ids = self.base.ids(self.answer, draft, end=cut)
-            guess = _after(ids, whole)
-            choice = self._ask(ids, guess)
+            choice = self._ask(self.base.ids(self.answer, draft, cut), self._guess(draft, cut))
             if choice.certain or self._agrees(choice, draft.text[cut.chars :]):
                 return cut, choice
         return (cuts[-1] if cuts else draft.whole), None
@@ -127,10 +124,9 @@ class NudgingLoop:
             self.speculation.saw(guess[0] == choice.token, choice.certain)
         return choice
 
-    def _guess(self, draft: Draft, cut: Cut) -> list[int]:
-        """The rest of a draft as the base model would spell it after the answer so far."""
-        ids, whole = self.base.ids(self.answer), self.base.ids(self.answer, draft, begin=cut)
-        return _after(ids, whole)
+    def _guess(self, draft: Draft, cut: Cut = START) -> list[int]:
+        """The rest of a draft as the base model would spell it."""
+        return [] if self.speculation.off else self.base.spell(draft, cut)
 
     def _fresh_guess(self, ids: list[int]) -> list[int]:
         """A new draft ahead of the base model, where that pays and its next choice is not known yet."""
@@ -141,10 +137,4 @@ class NudgingLoop:
             draft = self.nudge.draft(self.answer, length)
         except ContextLengthError:
             return []
-        whole = self.base.ids(self.answer, draft)
-        return _after(ids, whole)
-
-
-def _after(ids: list[int], whole: list[int]) -> list[int]:
-    """What `whole` goes on with after `ids`; nothing if it spells them in another way."""
-    return whole[len(ids) :] if whole[: len(ids)] == ids else []
+        return self._guess(draft)

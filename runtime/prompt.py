@@ -22,8 +22,8 @@ Message = Mapping[str, str]
 
 _ROLES = ("system", "user", "assistant")
 # Text that is certain not to change any more is not encoded again; its last characters still may change.
-_SETTLE_AFTER = 240
-_STILL_OPEN = 80
+_SETTLE_AFTER = 128
+_STILL_OPEN = 48
 # At a hand-over the same text is asked for more than once: as it stands, and as a draft that turned out to be right.
 _REMEMBERED = 16
 
@@ -97,21 +97,22 @@ class PromptIds:
 
     def encode(self, text: str) -> list[int]:
         """Ids of prompt + `text`. Each call's text must start with what `settle` was last given."""
-        return self._fixed + self._plain(self._open + text[self._cut :])
+        return self._fixed + self.plain(self._open + text[self._cut :])
 
     def settle(self, text: str) -> None:
         """Say that the answer now starts with `text` for good, so that later calls are quick."""
         tail = self._open + text[self._cut :]
         if len(tail) < _SETTLE_AFTER or self._lead:
             return
-        whole = self._plain(tail)
+        whole = self.plain(tail)
         for at in _word_starts(tail, len(tail) - _STILL_OPEN):
-            before, after = self._plain(tail[:at]), self._plain(tail[at:])
+            before, after = self.plain(tail[:at]), self.plain(tail[at:])
             if before + after == whole:
                 self._fixed, self._open, self._cut = self._fixed + before, tail[at:], len(text)
                 return
 
-    def _plain(self, text: str) -> list[int]:
+    def plain(self, text: str) -> list[int]:
+        """Ids of `text` alone, as inside a longer text."""
         if not text:
             return []
         known = self._known.get(text)

@@ -69,23 +69,29 @@ class Habit:
         self._open: tuple[int, int] | None = None
 
     def learn(self, ids: Sequence[int]) -> None:
-        """Take note of a text's ids."""
-        if self._open is not None and self._open[0] < len(ids):
-            at, guess = self._open
-            self._hits += _FORGET * ((ids[at] == guess) - self._hits)
-            self._open = None
-        for end in range(common_prefix(self._known, ids), len(ids)):
-            for order in (1, 2):
-                if end >= order:
-                    self._after[tuple(ids[end - order : end])] = ids[end]
-        self._known = list(ids)
+        """Take note of a text's ids, which may have changed behind any place since the last call."""
+        kept = common_prefix(self._known, ids)
+        del self._known[kept:]
+        for token in ids[kept:]:
+            self.add(token)
 
-    def guess(self, ids: Sequence[int]) -> Sequence[int]:
-        """At most one id that may come after `ids`; none while guesses cost more than they save."""
+    def add(self, token: int) -> None:
+        """Take note of the next id of the text."""
+        known = self._known
+        if self._open is not None and self._open[0] == len(known):
+            self._hits += _FORGET * ((token == self._open[1]) - self._hits)
+            self._open = None
+        for order in (1, 2):
+            if len(known) >= order:
+                self._after[tuple(known[-order:])] = token
+        known.append(token)
+
+    def guess(self) -> Sequence[int]:
+        """At most one id that may come next; none while guesses cost more than they save."""
         for order in (2, 1):
-            known = self._after.get(tuple(ids[-order:]))
+            known = self._after.get(tuple(self._known[-order:]))
             if known is not None:
-                self._open = len(ids), known
+                self._open = len(self._known), known
                 pays = (1 + self._hits) * self._costs.of(1) >= self._costs.of(2)
                 return (known,) if pays else ()
         return ()
@@ -136,6 +142,8 @@ class Speculation:
             # Before anything was measured all rates are zero, and the first guess is as good as free.
             if rate > best_rate or best == 0 == rate:
                 best, best_rate = count, rate
+            if count == available:
+                break
         return best
 
     def draft_length(self) -> int:
@@ -155,7 +163,8 @@ class Speculation:
 
     def _rate(self, count: int, drafted: bool = False) -> float:
         """Tokens of the base model per second, expected of a pass that checks `count` guesses."""
-        accepted = sum(self._hits**power for power in range(1, count + 1))
+        hits = self._hits
+        accepted = count if hits == 1 else hits * (1 - hits**count) / (1 - hits)
         seconds = self._base.of(1 + count)
         if drafted:
             seconds += (count - self._kept * (count - accepted)) * self._nudge.of(1)

@@ -34,17 +34,19 @@ class Writer:
         """Draft with guesses: fewer passes for the same draft."""
         self._habit = habit
 
-    def ids(
-        self, answer: Transcript, draft: Draft | None = None, begin: Cut = START, end: Cut | None = None
-    ) -> list[int]:
+    def ids(self, answer: Transcript, draft: Draft | None = None, end: Cut = START) -> list[int]:
         """The model's ids for prompt and answer, as it sees them when it receives the pen.
 
-        With `draft`, what that says between the cuts `begin` and `end` (by default all of it) follows the answer.
+        With `draft`, what that says before the cut `end` follows the answer.
         """
         if draft is None:
             self.prompt.settle(answer.text)
             return self.prompt.encode(answer.text)
-        return self.prompt.encode(answer.text + draft.text[begin.chars : (end or draft.whole).chars])
+        return self.prompt.encode(answer.text + draft.text[: end.chars])
+
+    def spell(self, draft: Draft, begin: Cut) -> list[int]:
+        """What a draft says from the cut `begin` on, as this model would most likely write it."""
+        return self.prompt.plain(draft.text[begin.chars :])
 
     def next(self, ids: Sequence[int], ahead: Sequence[int] = ()) -> Choice:
         """The model's choice after `ids`; `ahead` is what may come then."""
@@ -71,13 +73,16 @@ class Writer:
         start = len(ids)
         top1: list[float] = []
         data = b""
+        habit = self._habit
+        if habit is not None:
+            habit.learn(ids)
         while len(top1) < length or open_bytes(data):
-            if self._habit is not None:
-                self._habit.learn(ids)
-            choice = self.next(ids, self._habit.guess(ids) if self._habit is not None else ())
+            choice = self.next(ids, habit.guess() if habit is not None else ())
             if self.ends(choice):
                 return Draft(tuple(ids[start:]), tuple(top1), True, self.tokenizer)
             ids.append(choice.token)
+            if habit is not None:
+                habit.add(choice.token)
             top1.append(choice.top1)
             data += self.bytes_of(choice.token)
         return Draft(tuple(ids[start:]), tuple(top1), False, self.tokenizer)
@@ -86,11 +91,13 @@ class Writer:
 class IdWriter(Writer):
     """A model that shares its vocabulary with the other one, so that ids pass over as they are."""
 
-    def ids(
-        self, answer: Transcript, draft: Draft | None = None, begin: Cut = START, end: Cut | None = None
-    ) -> list[int]:
+    def ids(self, answer: Transcript, draft: Draft | None = None, end: Cut = START) -> list[int]:
         """Prompt, answer and draft as ids; nothing is spelt anew."""
         ids = self.prompt.ids + answer.ids
         if draft is not None:
-            ids += draft.ids[begin.tokens : (end or draft.whole).tokens]
+            ids += draft.ids[: end.tokens]
         return ids
+
+    def spell(self, draft: Draft, begin: Cut) -> list[int]:
+        """The draft's own ids."""
+        return list(draft.ids[begin.tokens :])
