@@ -18,10 +18,9 @@ from .passes import (
     PROMPT_ATTENTION,
     PROMPT_ROWS,
     SMOOTH_INPUTS,
-    WINDOW_ATTENTION,
     apply,
+    edges,
     finish,
-    last_near,
     smooth,
     smoothable,
 )
@@ -61,6 +60,8 @@ class _Graph:
     context_length: int
     vocabulary_size: int
     passes: tuple[str, ...]
+    edges: tuple[int, ...]
+    """Positions behind which it computes the same in another way."""
     files: tuple[str, ...]
 
 
@@ -166,6 +167,7 @@ def _write_graph(
         context_length=min(configured, result.context_length or configured),
         vocabulary_size=vocabulary_size(model, config.vocab_size),
         passes=result.applied + smoothed + finished,
+        edges=edges(Graph(model)),
         files=_save(model, folder),
     )
     if graph.files and conversion.precision != "fp16":
@@ -220,7 +222,6 @@ def _save(model: Any, folder: Path) -> tuple[str, ...]:
 
 
 def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, tokenizer: Any) -> Measurement:
-    window = getattr(config, "sliding_window", None)
     return measure(
         path,
         graph.io,
@@ -228,6 +229,6 @@ def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, 
         reference,
         lambda text: tokenizer.encode(text, verbose=False),
         context_length=graph.context_length,
-        sliding_window=window,
-        edge=last_near(window) if window and WINDOW_ATTENTION in graph.passes else None,
+        sliding_window=getattr(config, "sliding_window", None),
+        edges=graph.edges,
     )

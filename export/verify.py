@@ -88,11 +88,11 @@ def measure(
     *,
     context_length: int,
     sliding_window: int | None = None,
-    edge: int | None = None,
+    edges: Sequence[int] = (),
 ) -> Measurement:
     """Compare `graph` with `reference` on fixed prompts, encoded by `encode`, one of them past the sliding window.
 
-    Behind `edge` positions the graph takes another way to compute the same. Raises `ExportError`
+    Behind as many positions as one of `edges` the graph takes another way to compute the same. Raises `ExportError`
     if a logit is not finite.
     """
     room = context_length - _CONTINUED
@@ -100,8 +100,8 @@ def measure(
     window = sliding_window if sliding_window and sliding_window <= _LONGEST_WINDOW else 128
     prompts.append(_repeat(encode, min(window + 40, room)))
     steady = [prompts[0]]
-    if edge is not None and edge <= min(room, _LONGEST_EDGE):
-        steady.append(_repeat(encode, edge + _CHECKED_TOGETHER // 2))
+    near = (edge for edge in edges if edge <= min(room, _LONGEST_EDGE))
+    steady += [_repeat(encode, edge + _CHECKED_TOGETHER // 2) for edge in near]
     runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
     tally, matching = _Tally(), 0
     for prompt in prompts:

@@ -25,7 +25,7 @@ from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
 from .smooth_inputs import smooth_inputs, smoothable
 from .uncertainty_head import uncertainty_head
-from .window_attention import last_near, window_attention
+from .window_attention import edges, window_attention
 
 __all__ = [
     "INT8_CACHE",
@@ -33,11 +33,10 @@ __all__ = [
     "PROMPT_ATTENTION",
     "PROMPT_ROWS",
     "SMOOTH_INPUTS",
-    "WINDOW_ATTENTION",
     "Result",
     "apply",
+    "edges",
     "finish",
-    "last_near",
     "smooth",
     "smoothable",
 ]
@@ -58,8 +57,7 @@ _CONTRIB: dict[str, Pass] = {
 SMOOTH_INPUTS = "smooth-inputs"
 INT8_CACHE = "int8-cache"
 PROMPT_ATTENTION = "prompt-attention"
-WINDOW_ATTENTION = "window-attention"
-_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, WINDOW_ATTENTION, "uncertainty-head")
+_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", "uncertainty-head")
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, SMOOTH_INPUTS, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""

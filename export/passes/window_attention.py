@@ -23,9 +23,10 @@ from .branches import Branch, branch_of, moved, rows_of_pass
 from .graph import Graph, Node, bodies
 from .group_query_attention import CACHE, LENGTHS, POSITIONS, table_shape
 
-__all__ = ["last_near", "window_attention"]
+__all__ = ["edges", "last_near", "window_attention"]
 
 _BLOCK = 128
+_EDGE = ".edge"
 
 
 def last_near(window: int) -> int:
@@ -50,6 +51,12 @@ def window_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
             else_branch=moved(node, "whole"),
         )
     return bool(found)
+
+
+def edges(graph: Graph) -> tuple[int, ...]:
+    """Positions up to which the attentions of a graph read all of their cache, where the pass has changed them."""
+    found = (graph.scalar(name) for name in graph.initializers if name.startswith("window.") and name.endswith(_EDGE))
+    return tuple(int(edge) for edge in found if edge is not None)
 
 
 def _attentions(graph: Graph) -> Iterator[tuple[Node, Node]]:
@@ -93,7 +100,7 @@ def _ends(graph: Graph, attention: Node, window: int, node: Node) -> _Ends:
     """Add what is computed once a pass, and only in those that are far."""
     last, total = attention.input[LENGTHS]
     name = f"window.{window}"
-    edge = graph.store(f"{name}.edge", np.array(last_near(window), np.int32))
+    edge = graph.store(name + _EDGE, np.array(last_near(window), np.int32))
     condition = graph.add("Greater", [total, edge], f"{name}.beyond")
     if node.op_type == "If":  # rows so many that attention over floats takes them
         few = graph.add("Not", [node.input[0]], f"{name}.few")

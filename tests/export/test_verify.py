@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from nudge_onnx.export.verify import Measurement, check, measure
 
 
 def remeasure(
-    exported: Exported, change: Callable[[onnx.GraphProto], None], folder: Path, edge: int | None = None
+    exported: Exported, change: Callable[[onnx.GraphProto], None], folder: Path, edges: Sequence[int] = ()
 ) -> Measurement:
     model = onnx.load(exported.bundle / exported.record.graph)
     change(model.graph)
@@ -32,7 +32,7 @@ def remeasure(
         exported.tokenizer.encode,
         context_length=record.context_length,
         sliding_window=16,
-        edge=edge,
+        edges=edges,
     )
 
 
@@ -58,10 +58,10 @@ def test_both_sides_of_an_edge_are_read_unless_the_context_ends_there(
 ) -> None:
     exported, lengths = export_tiny("llama"), []
     monkeypatch.setattr(verify, "_steady", lambda runner, ids: not lengths.append(len(ids)))
-    assert remeasure(exported, lambda graph: None, tmp_path, edge=300).steady_rows
+    assert remeasure(exported, lambda graph: None, tmp_path, edges=[300]).steady_rows
     assert max(lengths) == 302
     lengths.clear()
-    remeasure(exported, lambda graph: None, tmp_path, edge=exported.record.context_length - 1)
+    remeasure(exported, lambda graph: None, tmp_path, edges=[exported.record.context_length - 1])
     assert max(lengths) <= exported.record.context_length
 
 
