@@ -9,7 +9,7 @@ of a channel and without regard to the weights, whose own rounding to eight bits
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,14 +40,14 @@ class _Part(NamedTuple):
     """A stretch of the last axis of a constant: the weights that make the channels of a value, one or a column each."""
 
     name: str
-    start: int = 0
-    stop: int | None = None
+    start: int
+    stop: int
 
 
 def smoothable(graph: Graph) -> list[str]:
     """Names of the values [batch, sequence, hidden] whose channels can be scaled where they are made and read."""
     values = dict.fromkeys(before_rows(graph, node.input[0]) for node in graph.of_type("MatMul"))
-    return [value for value in values if _makers(graph, value) and _readers(graph, value)]
+    return [value for value in values if _fit(graph, _makers(graph, value), _readers(graph, value))]
 
 
 def smooth_inputs(graph: Graph, config: Mapping[str, Any], sizes: Mapping[str, Floats]) -> bool:
@@ -77,6 +77,13 @@ def _factors(sizes: Floats) -> Floats:
     return factors
 
 
+def _fit(graph: Graph, makers: Sequence[_Part], readers: Sequence[Node]) -> bool:
+    """Whether there are both, and each has a weight for each channel."""
+    made = {part.stop - part.start for part in makers}
+    read = {_dims(graph, product.input[1])[0] for product in readers}
+    return len(made) == 1 and made == read
+
+
 def _readers(graph: Graph, value: str) -> list[Node]:
     """The products that read a value with a matrix of their own; none if anything else reads it."""
     found = []
@@ -87,7 +94,7 @@ def _readers(graph: Graph, value: str) -> list[Node]:
             return []
         matrix = product.input[1]
         # A tied head is read by the embedding too, and stays as it is.
-        if len(graph.dims(matrix) or ()) != 2 or len(graph.users(matrix)) > 1:
+        if len(_dims(graph, matrix)) != 2 or len(graph.users(matrix)) > 1:
             return []
         found.append(product)
     return [] if value in graph.outputs else found
@@ -103,7 +110,7 @@ def _makers(graph: Graph, value: str) -> list[_Part]:
         parts = [part for factor in node.input if (part := _projection(graph, factor)) is not None][:1]
     else:
         first, last = _NORMS.get(node.op_type, (0, 0))
-        parts = [_Part(name) for name in node.input[first:last] if name]
+        parts = [_whole(graph, name) for name in node.input[first:last] if name]
     return parts if all(name in graph.initializers and len(graph.users(name)) == 1 for name, *_ in parts) else []
 
 
@@ -114,7 +121,7 @@ def _projection(graph: Graph, value: str) -> _Part | None:
     split = graph.made_by(value, "Split")
     if split is None:
         product = graph.made_by(value, "MatMul")
-        return _Part(product.input[1]) if product is not None else None
+        return _whole(graph, product.input[1]) if product is not None else None
     product = graph.made_by(split.input[0], "MatMul")
     sizes = graph.constant(split.input[1]) if len(split.input) > 1 else None
     if product is None or sizes is None or graph.only_user(product.output[0]) is None:
@@ -122,6 +129,15 @@ def _projection(graph: Graph, value: str) -> _Part | None:
     ends = [0, *(int(end) for end in np.cumsum(sizes))]
     place = list(split.output).index(value)
     return _Part(product.input[1], ends[place], ends[place + 1])
+
+
+def _whole(graph: Graph, name: str) -> _Part:
+    return _Part(name, 0, (_dims(graph, name) or (0,))[-1])
+
+
+def _dims(graph: Graph, name: str) -> tuple[int, ...]:
+    """Shape of an initialiser; none of anything else."""
+    return graph.dims(name) or ()
 
 
 def _floats(graph: Graph, name: str) -> Floats:

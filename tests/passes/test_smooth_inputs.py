@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from decoding import Decoder, largest_difference, whole_script
 from onnx import numpy_helper
@@ -83,6 +84,45 @@ def test_channels_that_were_never_seen_stay_what_they_are(exported):
     widths = widths_of(model, smoothable(Graph(model)))
     smooth(model, config, {value: np.zeros(width, np.float32) for value, width in widths.items()})
     assert largest_difference(before, script(model, config)) == 0
+
+
+def small(*nodes: onnx.NodeProto, **constants: np.ndarray) -> onnx.ModelProto:
+    """Nodes that lead from `x` [1, 3, 8] to `y`."""
+    value = onnx.helper.make_tensor_value_info
+    held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "small", [value("x", 1, [1, 3, 8])], [value("y", 1, [1, 3, 5])], held)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_a_norm_with_a_bias_scales_both():
+    draw = np.random.default_rng(1)
+    node = onnx.helper.make_node
+    model = small(
+        node("LayerNormalization", ["x", "weight", "bias"], ["normed"]),
+        node("MatMul", ["normed", "matrix"], ["y"]),
+        **{name: draw.standard_normal(shape) for name, shape in (("weight", 8), ("bias", 8), ("matrix", (8, 5)))},
+    )
+    x = draw.standard_normal((1, 3, 8)).astype(np.float32)
+    before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    sizes = {"normed": np.array([1, 100, 0.1, 1, 1, 1, 1, 9], np.float32)}
+    assert smooth(model, {}, sizes) == (SMOOTH_INPUTS,)
+    after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [8, 1])
+def test_only_a_factor_with_a_number_for_each_channel_is_scaled(width):
+    draw = np.random.default_rng(1)
+    node = onnx.helper.make_node
+    model = small(
+        node("MatMul", ["x", "up"], ["factor"]),
+        node("Sigmoid", ["x"], ["bent"]),
+        node("Mul", ["bent", "factor"], ["gated"]),
+        node("MatMul", ["gated", "matrix"], ["y"]),
+        up=draw.standard_normal((8, width)),
+        matrix=draw.standard_normal((8, 5)),
+    )
+    assert smoothable(Graph(model)) == (["gated"] if width == 8 else [])
 
 
 def test_a_tied_head_is_left_to_the_embedding(exported):
