@@ -15,17 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
 from nudge_onnx.export.passes.fuse_skip_norms import fuse_skip_norms
-from nudge_onnx.export.passes.graph import Graph, reads, rename
+from nudge_onnx.export.passes.graph import Array, Graph, reads, rename
 
-Array = npt.NDArray[Any]
 CacheNames = Mapping[str, str]
 """Names of a layer's `past_key`, `past_value`, `present_key` and `present_value`, with `{layer}` in each."""
 

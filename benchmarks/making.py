@@ -14,7 +14,7 @@ from nudge_onnx.export.optimum_graph import optimum_graph
 from nudge_onnx.export.scratch import fingerprint, once
 
 from . import peers
-from .places import EXPORTS, MADE, ROOT
+from .places import EXPORTS, MADE, ROOT, files_of
 
 
 def _run(peer: str, *command: str | Path) -> None:
@@ -29,13 +29,9 @@ def _run(peer: str, *command: str | Path) -> None:
         raise click.ClickException(f"{' '.join(map(str, command[:1]))} failed: {last} (log: {log.relative_to(ROOT)})")
 
 
-def _mark(checkpoint: Path) -> str:
-    return fingerprint(path for path in checkpoint.iterdir() if path.suffix in (".json", ".safetensors"))
-
-
 def _named(checkpoint: Path, role: str, title: str) -> Path:
     MADE.mkdir(parents=True, exist_ok=True)
-    return MADE / f"{title.replace(', ', '-').replace(' ', '-')}-{role}-{_mark(checkpoint)}"
+    return MADE / f"{title.replace(', ', '-').replace(' ', '-')}-{role}-{fingerprint(files_of(checkpoint))}"
 
 
 def genai_model(checkpoint: Path, role: str, title: str, precision: str, options: Mapping[str, str]) -> Path:

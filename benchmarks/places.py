@@ -28,6 +28,11 @@ def there(path: Path) -> Path:
     return path
 
 
+def files_of(checkpoint: Path) -> list[Path]:
+    """Weights and settings of a checkpoint folder."""
+    return [path for path in checkpoint.iterdir() if path.suffix in (".json", ".safetensors")]
+
+
 def size_of(*paths: Path) -> int:
     """Bytes of files, and of all files below folders."""
     return sum(

@@ -22,7 +22,7 @@ from nudge_onnx.export.scratch import fingerprint, once
 
 from . import extra_layers
 from .extra_layers import add_layers, turned
-from .places import BUNDLES, CHECKPOINTS, MADE, there
+from .places import BUNDLES, CHECKPOINTS, MADE, files_of, there
 
 EXTRA_LAYERS = 140
 # Nothing that is added to a stream of float32 numbers changes by so little; a power of two rounds as it did before.
@@ -82,8 +82,7 @@ def scale_bundle(source: Bundle, output: Path, extra: int) -> None:
 def scaled_checkpoint(extra: int = EXTRA_LAYERS) -> Path:
     """The base model's checkpoint with as many layers that change nothing, for engines that read checkpoints."""
     source = there(CHECKPOINTS / "base")
-    read = [path for path in source.iterdir() if path.suffix in (".json", ".safetensors")]
-    mark = fingerprint([*read, *_RECIPE])
+    mark = fingerprint([*files_of(source), *_RECIPE])
     return once(MADE / f"scaled-checkpoint-{extra}-{mark}", lambda partial: scale_checkpoint(source, partial, extra))
 
 

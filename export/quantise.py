@@ -59,7 +59,7 @@ def quantise(
     head = find_head(graph)
     sensitive = {id(node) for node in sensitive_products(graph)}
     for node in _products(graph):
-        matrix = _matrix(graph, node)
+        matrix = graph.held(node.input[1])
         seen = (inputs or {}).get(before_rows(graph, node.input[0]))
         if precision == "int4-all":
             blocks = all_four_bits(matrix, seen)
@@ -90,7 +90,9 @@ def to_calibrate(model: onnx.ModelProto, precision: str) -> list[str]:
         return []
     spared = {id(node) for node in (find_head(graph), *sensitive_products(graph))}
     asked = [node for node in _products(graph) if id(node) not in spared]
-    return sorted({before_rows(graph, node.input[0]) for node in asked if not rounded_before(_matrix(graph, node).T)})
+    return sorted(
+        {before_rows(graph, node.input[0]) for node in asked if not rounded_before(graph.held(node.input[1]).T)}
+    )
 
 
 _PLAIN_GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
@@ -106,12 +108,6 @@ def _products(graph: Graph) -> list[Node]:
         and graph.initializers[node.input[1]].data_type == onnx.TensorProto.FLOAT
         and all(graph.attribute(node, name, default) == default for name, default in _PLAIN_GEMM.items())
     ]
-
-
-def _matrix(graph: Graph, node: Node) -> Floats:
-    matrix = graph.constant(node.input[1])
-    assert matrix is not None  # it is an initialiser
-    return matrix
 
 
 def _replace(graph: Graph, node: Node, blocks: Blocks, columns: int, accuracy_level: int) -> None:

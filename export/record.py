@@ -153,7 +153,8 @@ def _write_graph(
     configured = _context_length(config)
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, work / f"calibration-{role}", window=min(WINDOW, configured))
-    smoothed = _smooth(model, config, conversion, calibration, progress)
+    sizes = _sizes(model, conversion, calibration, progress)
+    smoothed = smooth(model, config.to_dict(), sizes, skip=conversion.skipped_passes)
     inputs = _inputs(model, conversion, calibration, progress)
     if conversion.precision != "fp32":
         with progress.step(f"{role}: quantisation to {conversion.precision}"):
@@ -179,15 +180,15 @@ def _write_graph(
     return graph
 
 
-def _smooth(
-    model: Any, config: Any, conversion: Conversion, calibration: Calibration, progress: Progress
-) -> tuple[str, ...]:
-    """Scale the channels that products in eight bits read by their sizes on a short text."""
-    values = smoothable(Graph(model)) if conversion.precision == "int8" else []
-    if not values or SMOOTH_INPUTS in conversion.skipped_passes:
-        return ()
+def _sizes(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
+    """How large the channels are on a short text that products in eight bits read."""
+    if conversion.precision != "int8" or SMOOTH_INPUTS in conversion.skipped_passes:
+        return {}
+    values = smoothable(Graph(model))
+    if not values:
+        return {}
     with progress.step(f"{conversion.role}: sizes of channels"):
-        return smooth(model, config.to_dict(), calibration.channel_sizes(model, values))
+        return calibration.channel_sizes(model, values)
 
 
 def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:

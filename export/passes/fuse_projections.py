@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Array, Graph, Node
+from .graph import Graph, Node
 
 __all__ = ["fuse_gate_up", "fuse_qkv"]
 
@@ -72,7 +72,7 @@ def _behind_norm(graph: Graph, value: str) -> str:
 
 
 def _join(graph: Graph, nodes: Sequence[Node], name: str, *, split: bool) -> str:
-    weights = [_weight(graph, node) for node in nodes]
+    weights = [graph.held(node.input[1]) for node in nodes]
     outputs = [node.output[0] for node in nodes]
     hidden = nodes[0].input[0]
     for node in nodes:
@@ -85,12 +85,6 @@ def _join(graph: Graph, nodes: Sequence[Node], name: str, *, split: bool) -> str
         sizes = graph.store(f"{name}.sizes", np.array([weight.shape[1] for weight in weights]))
         graph.add("Split", [joined, sizes], outputs, axis=-1)
     return joined
-
-
-def _weight(graph: Graph, node: Node) -> Array:
-    weight = graph.constant(node.input[1])
-    assert weight is not None  # its dims were found
-    return weight
 
 
 def _pack(graph: Graph, attention: Node, joined: str) -> None:

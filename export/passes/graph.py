@@ -105,13 +105,17 @@ class Graph:
     def constant(self, value: str) -> Array | None:
         """What an initialiser or a Constant node holds; `None` for anything computed."""
         if value in self.initializers:
-            array: Array = numpy_helper.to_array(self.initializers[value])
-            return array
+            return self.held(value)
         node = self.made_by(value, "Constant")
         if node is None:
             return None
         held = helper.get_attribute_value(node.attribute[0])
         return numpy_helper.to_array(held) if isinstance(held, onnx.TensorProto) else np.asarray(held)
+
+    def held(self, name: str) -> Array:
+        """What an initialiser holds."""
+        array: Array = numpy_helper.to_array(self.initializers[name])
+        return array
 
     def scalar(self, value: str) -> float | None:
         """A constant of one element as a float."""

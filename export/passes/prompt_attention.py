@@ -102,6 +102,5 @@ class _Floats:
         return self._branch.store("axis", [2])
 
     def _scale(self, name: str, kind: str, power: int) -> str:
-        held = self._graph.constant(name)
-        assert held is not None  # the pass before stored it
-        return self._graph.store(f"{name}.{kind}", (held**power).reshape(1, self._heads, 1, -1))
+        scale = self._graph.held(name) ** power
+        return self._graph.store(f"{name}.{kind}", scale.reshape(1, self._heads, 1, -1))

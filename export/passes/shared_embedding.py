@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Array, Graph, Node
+from .graph import Graph, Node
 from .head import find_head
 
 __all__ = ["SharedEmbedding", "find_shared_embedding", "shared_embedding"]
@@ -32,7 +32,7 @@ def shared_embedding(graph: Graph, config: Mapping[str, Any]) -> bool:
     rows, columns = graph.dims(table), graph.dims(matrix)
     if rows is None or columns is None or rows != columns[::-1]:
         return False
-    if not np.array_equal(_held(graph, table), _held(graph, matrix).T):
+    if not np.array_equal(graph.held(table), graph.held(matrix).T):
         return False
     graph.remove(embedding)
     gathered = graph.add("Gather", [matrix, ids], "embedding.columns", axis=1)
@@ -56,9 +56,3 @@ def _embedding(graph: Graph) -> Node | None:
         if (ids.input[0] if ids is not None else node.input[1]) == "input_ids":
             return node
     return None
-
-
-def _held(graph: Graph, name: str) -> Array:
-    array = graph.constant(name)
-    assert array is not None  # its dims were found
-    return array

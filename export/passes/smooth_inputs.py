@@ -59,12 +59,12 @@ def smooth_inputs(graph: Graph, config: Mapping[str, Any], sizes: Mapping[str, F
     for value in values:
         factors = _factors(sizes[value])
         for name, start, stop in _makers(graph, value):
-            weights = _floats(graph, name)
+            weights = graph.held(name).copy()
             weights[..., start:stop] *= factors
             graph.overwrite(name, weights)
         for product in _readers(graph, value):
             matrix = product.input[1]
-            graph.overwrite(matrix, _floats(graph, matrix) / factors[:, None])
+            graph.overwrite(matrix, graph.held(matrix) / factors[:, None])
     return bool(values)
 
 
@@ -138,9 +138,3 @@ def _whole(graph: Graph, name: str) -> _Part:
 def _dims(graph: Graph, name: str) -> tuple[int, ...]:
     """Shape of an initialiser; none of anything else."""
     return graph.dims(name) or ()
-
-
-def _floats(graph: Graph, name: str) -> Floats:
-    held = graph.constant(name)
-    assert held is not None  # it is an initialiser
-    return np.array(held)
