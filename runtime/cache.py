@@ -63,14 +63,15 @@ class InPlaceCache:
         self._shape = graph.record.cache
         self._place = (graph.device, graph.device_id)
         self._limit = limit
-        self._capacity = 0
+        self.capacity = 0
+        """Positions that there is room for."""
         self._bound: list[Any] = []
         self._buffers: list[Any] = []
 
     def reserve(self, new: int) -> bool:
         """Grow the buffers if they must be; the old ones live on in bindings that are not dropped."""
         needed = self.length + new
-        if needed <= self._capacity:
+        if needed <= self.capacity:
             return False
         self._grow(needed)
         self._bound.clear()
@@ -97,10 +98,10 @@ class InPlaceCache:
         """Bytes of the buffers at their capacity."""
         shape = self._shape
         item = np.dtype(shape.dtype).itemsize
-        return len(self._names) * shape.kv_heads * shape.head_size * self._capacity * item
+        return len(self._names) * shape.kv_heads * shape.head_size * self.capacity * item
 
     def _grow(self, needed: int) -> None:
-        capacity = max(_FIRST_CAPACITY, self._capacity)
+        capacity = max(_FIRST_CAPACITY, self.capacity)
         while capacity < needed:
             capacity *= 2
         capacity = max(needed, min(capacity, self._limit))
@@ -112,7 +113,7 @@ class InPlaceCache:
             if self.length:
                 self._buffers[index] = None
         self._buffers = grown
-        self._capacity = capacity
+        self.capacity = capacity
 
     def _buffer(self, shape: tuple[int, ...], old: Any) -> Any:
         """A buffer that begins with the `length` positions of `old`. What lies behind them is never read."""

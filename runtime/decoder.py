@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from nudge_onnx.errors import ContextLengthError
 
-from .cache import make_cache
+from .cache import InPlaceCache, make_cache
+from .captured import CapturedPasses
 from .inputs import Inputs
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows, has_head, joined
 from .session import Graph
@@ -59,6 +60,9 @@ class Decoder:
         self._head = False
         # Of passes over one id, and of all others: binding other shapes takes longer than all else around a step.
         self._bound: dict[bool, tuple[Inputs, Outputs]] = {}
+        self._captured: CapturedPasses | None = None
+        if graph.cuda_graphs is not None and isinstance(self._cache, InPlaceCache):
+            self._captured = CapturedPasses(graph, graph.cuda_graphs, self._cache)
 
     @property
     def length(self) -> int:
@@ -161,23 +165,31 @@ class Decoder:
         io = self._io
         if self._cache.reserve(new):
             self._bound.clear()
-        inputs, outputs = self._bound.get(new == 1) or self._fresh(new == 1)
-        inputs.bind(io.input_ids, ids, (1, new))
-        if io.attention_mask:
-            inputs.bind_mask(io.attention_mask, past + new)
-        if io.position_ids:
-            inputs.bind(io.position_ids, range(past, past + new), (1, new))
+            if self._captured is not None:
+                self._captured.clear()
         rows = range(new)
         if io.logits_rows:
             rows = range(first, last)
             if self.least_rows > 1:
                 # The head is a matrix product too, so it also gets its least number of rows.
                 rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
+        captured = self._captured and self._captured.of(new, len(rows), head=self._head)
+        if captured:
+            captured.run(past, ids, rows)
+            self._cache.advance(captured.binding, new)
+            return captured.take(first - rows.start, last - rows.start)
+        inputs, outputs = self._bound.get(new == 1) or self._fresh(new == 1)
+        inputs.bind(io.input_ids, ids, (1, new))
+        if io.attention_mask:
+            inputs.bind_mask(io.attention_mask, past + new)
+        if io.position_ids:
+            inputs.bind(io.position_ids, range(past, past + new), (1, new))
+        if io.logits_rows:
             inputs.bind(io.logits_rows, rows, (len(rows),))
         # The cache first: one that grows knows its outputs by their place.
         self._cache.bind(outputs.binding)
         outputs.bind(len(rows))
-        self.graph.session.run_with_iobinding(outputs.binding)
+        self.graph.run(outputs.binding)
         self._cache.advance(outputs.binding, new)
         return outputs.take(first - rows.start, last - rows.start)
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from nudge_onnx.bundle import ModelRecord
+
 from .providers import onnxruntime
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "input_shapes"]
 
 _MASKS_AT_ONCE = 64
 _FIRST_ROOM = 64
@@ -48,6 +50,18 @@ class Inputs:
         """Have the next pass read `length` ones, [1, length]."""
         block, at = divmod(length, _MASKS_AT_ONCE)
         self._binding.bind_ortvalue_input(name, _masks(block)[at])
+
+
+def input_shapes(record: ModelRecord, new: int, total: int, rows: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a pass over `new` ids reads besides the cache, with a mask `total` wide, for `rows` rows."""
+    io = record.io
+    shapes: dict[str | None, tuple[int, ...]] = {
+        io.input_ids: (1, new),
+        io.attention_mask: (1, total),
+        io.position_ids: (1, new),
+        io.logits_rows: (rows,),
+    }
+    return {name: shape for name, shape in shapes.items() if name is not None}
 
 
 class _Memory:

@@ -7,11 +7,21 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nudge_onnx.bundle import GraphIO
+from nudge_onnx.bundle import GraphIO, ModelRecord
 
 from .session import Graph
 
-__all__ = ["HeadOutputs", "LogitsOutputs", "Outputs", "Rows", "Summary", "has_head", "joined"]
+__all__ = [
+    "HeadOutputs",
+    "LogitsOutputs",
+    "Outputs",
+    "Rows",
+    "Summary",
+    "has_head",
+    "joined",
+    "output_shapes",
+    "summaries",
+]
 
 
 class Summary(NamedTuple):
@@ -67,7 +77,7 @@ class HeadOutputs:
 
     def __init__(self, graph: Graph) -> None:
         self.binding: Any = graph.session.io_binding()
-        self._names = _head(graph.record.io)
+        self._record = graph.record
         self._rows = 0
         # A view gives a few numbers faster than an array does.
         self._views = [memoryview(b"")] * 3
@@ -77,15 +87,29 @@ class HeadOutputs:
         if rows == self._rows:
             return
         self._rows = rows
-        buffers = [np.empty((1, rows), kind) for kind in (np.int64, np.float32, np.float32)]
-        for name, buffer in zip(self._names, buffers, strict=True):
+        self._views = []
+        for name, shape, kind in output_shapes(self._record, rows, head=True):
+            buffer = np.empty(shape, kind)
             _bind(self.binding, name, buffer)
-        self._views = [buffer[0].data for buffer in buffers]
+            self._views.append(buffer[0].data)
 
     def take(self, first: int, last: int) -> Rows:
         """Summaries, which stay valid."""
         ids, top1, log_sums = self._views
         return [Summary(ids[row], top1[row], log_sums[row]) for row in range(first, last)]
+
+
+def output_shapes(record: ModelRecord, rows: int, *, head: bool) -> list[tuple[str, tuple[int, ...], Any]]:
+    """Names, shapes and dtypes of what a pass returns for so many rows: its logits, or what the head says of them."""
+    io = record.io
+    if not head:
+        return [(io.logits, (1, rows, record.vocabulary_size), np.float32)]
+    return [(name, (1, rows), kind) for name, kind in zip(_head(io), (np.int64, np.float32, np.float32), strict=True)]
+
+
+def summaries(ids: npt.NDArray[np.int64], top1: npt.NDArray[np.float32], log_sums: npt.NDArray[np.float32]) -> Rows:
+    """What arrays `[rows]` of the head's outputs say of each row."""
+    return [Summary(*row) for row in zip(ids.tolist(), top1.tolist(), log_sums.tolist(), strict=True)]
 
 
 def joined(parts: list[Rows]) -> Rows:

@@ -9,7 +9,7 @@ from nudge_onnx.errors import ProviderError, RuntimeMissingError
 
 from .shared_libraries import missing_library
 
-__all__ = ["Provider", "ProviderSpec", "check_loaded", "onnxruntime", "resolve_providers", "short_name"]
+__all__ = ["Provider", "ProviderSpec", "check_loaded", "onnxruntime", "records_runs", "resolve_providers", "short_name"]
 
 ProviderSpec: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 """A provider's short or full name, alone or with its options."""
@@ -44,8 +44,10 @@ _NEEDS = {
     "TensorrtExecutionProvider": "onnxruntime-gpu needs an NVIDIA driver, CUDA, cuDNN 9 and TensorRT 10",
 }
 
-# A captured graph runs again on the shapes and buffers it was captured with: from the second pass on, wrong answers.
-_GRAPH_CAPTURE = frozenset({"enable_cuda_graph", "trt_cuda_graph_enable", "enable_graph_capture"})
+# A captured graph runs again on the shapes and buffers it was captured with: from the second pass on, wrong answers,
+# but for what CUDA is told to capture by `captured.py`.
+_CUDA_GRAPH = "enable_cuda_graph"
+_GRAPH_CAPTURE = frozenset({_CUDA_GRAPH, "trt_cuda_graph_enable", "enable_graph_capture"})
 
 # What a decoder's time goes into. Providers leave small nodes about shapes to the CPU on purpose; these they do not.
 _WORK = frozenset({"MatMul", "MatMulNBits", "Gemm", "GroupQueryAttention", "MultiHeadAttention", "Attention"})
@@ -83,7 +85,7 @@ def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
             raise ProviderError(f"unknown provider {name!r}; available here: {_names(available)}")
         if full in available:
             found.append((full, {key: _text(value) for key, value in options.items()}))
-            _check_options(*found[-1])
+            _check_options(*found[-1], first=len(found) == 1)
     if not found:
         asked = ", ".join(repr(spec if isinstance(spec, str) else spec[0]) for spec in specs) or "(none)"
         raise ProviderError(
@@ -122,13 +124,22 @@ def not_loaded(name: str, reason: str = "") -> ProviderError:
     )
 
 
-def _check_options(name: str, options: Mapping[str, str]) -> None:
-    for key in _GRAPH_CAPTURE & set(options):
-        if options[key].lower() not in ("0", "false"):
+def records_runs(name: str, options: Mapping[str, str]) -> bool:
+    """Whether a provider was told to record runs as CUDA graphs, and replay them."""
+    return name == _FULL["cuda"] and _is_on(options, _CUDA_GRAPH)
+
+
+def _check_options(name: str, options: Mapping[str, str], *, first: bool) -> None:
+    for key in sorted(_GRAPH_CAPTURE):
+        if _is_on(options, key) and not (key == _CUDA_GRAPH and name == _FULL["cuda"] and first):
             raise ProviderError(
                 f"{short_name(name)} option {key} replays the first pass with its shapes, and a decoder's passes grow; "
-                "leave it out"
+                f"leave it out. Only cuda, named first, may have {_CUDA_GRAPH}"
             )
+
+
+def _is_on(options: Mapping[str, str], key: str) -> bool:
+    return options.get(key, "0").lower() not in ("0", "false")
 
 
 def _check_work(session: Any, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,14 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from nudge_onnx.bundle import Bundle, ModelRecord
-from nudge_onnx.errors import BundleError
+from nudge_onnx.errors import BundleError, ProviderError
 
+from .cuda_graphs import CudaGraphs
 from .graph_cache import Entry
 from .machine import processor
-from .providers import Provider, ProviderSpec, check_loaded, not_loaded, onnxruntime, resolve_providers, short_name
+from .providers import (
+    Provider,
+    ProviderSpec,
+    check_loaded,
+    not_loaded,
+    onnxruntime,
+    records_runs,
+    resolve_providers,
+    short_name,
+)
 from .tensorrt import tensorrt_options
 
 __all__ = ["Graph", "open_graph"]
+
+# "... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ; hostname=...", behind some lines' worth of C++
+_FAILURE = re.compile(r"\b(CU[A-Z]+ failure \d+: .*?) ?;")
 
 _CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 
@@ -31,11 +45,20 @@ class Graph:
     """Short name, for example `cuda`."""
     device_id: int = 0
     """Which of several devices of its kind the provider runs on."""
+    cuda_graphs: CudaGraphs | None = None
+    """How it runs passes that are recorded and replayed; `None` where the provider was not told to."""
 
     @property
     def device(self) -> str:
         """Where cache buffers live: `cuda` for the CUDA and TensorRT providers, else `cpu`."""
         return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
+
+    def run(self, binding: Any) -> None:
+        """A pass on what is bound."""
+        if self.cuda_graphs is None:
+            self.session.run_with_iobinding(binding)
+        else:
+            self.cuda_graphs.run(self.session, binding)
 
 
 def open_graph(
@@ -58,6 +81,8 @@ def open_graph(
     """
     record = bundle.manifest.models[role]
     wanted = resolve_providers(providers)
+    if records_runs(*wanted[0]):
+        _check_recordable(record)
     options = partial(_options, wanted, threads, alone=alone)
     session = None
     if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
@@ -71,7 +96,17 @@ def open_graph(
         raise BundleError(
             f"{record.graph} lacks the input {sorted(missing)[0]} that its manifest names; export it again"
         )
-    return Graph(session, record, short_name(name), int(dict(wanted)[name].get("device_id", 0)))
+    settings = dict(wanted)[name]
+    cuda_graphs = CudaGraphs() if records_runs(name, settings) else None
+    return Graph(session, record, short_name(name), int(settings.get("device_id", 0)), cuda_graphs)
+
+
+def _check_recordable(record: ModelRecord) -> None:
+    # Graphs for the CPU whose cache is int8 choose between branches, which cannot be recorded.
+    if record.cache.kind != "in_place" or record.cache.dtype == "int8":
+        raise ProviderError(
+            f"{record.graph} cannot be recorded by enable_cuda_graph; leave it out, or export with --target cuda"
+        )
 
 
 def _options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) -> Any:
@@ -158,17 +193,14 @@ def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> An
         )
     except Exception as error:  # onnxruntime raises a family of types of its own
         reason = str(error).splitlines()[0]
-        if _is_about_provider(reason):
+        failure = _FAILURE.search(reason)
+        if failure or any(word in reason for word in ("ExecutionProvider", "TensorRT", "CUDA")):
             if len(wanted) > 1:
                 return _open(path, name, wanted[1:], options)
-            raise not_loaded(wanted[0][0], reason) from None
+            raise not_loaded(wanted[0][0], failure[1] if failure else reason) from None
         raise BundleError(
             f"ONNX Runtime cannot open {name} ({reason}); check it with nudge-onnx inspect --check"
         ) from None
-
-
-def _is_about_provider(reason: str) -> bool:
-    return "ExecutionProvider" in reason or "TensorRT" in reason or "CUDA" in reason
 
 
 def _expected_inputs(record: ModelRecord) -> set[str]:

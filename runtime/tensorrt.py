@@ -11,6 +11,8 @@ from pathlib import Path
 
 from nudge_onnx.bundle import ModelRecord
 
+from .inputs import input_shapes
+
 __all__ = ["shape_profiles", "tensorrt_options"]
 
 # A single step has two rows and a text some hundred positions: what the engine is tuned for.
@@ -51,13 +53,7 @@ def tensorrt_options(record: ModelRecord, options: Mapping[str, str], cache: Pat
 
 def _profile(record: ModelRecord, rows: int, past: int, logits: int, total: int) -> str:
     io, cache = record.io, record.cache
-    shapes: dict[str, tuple[int, ...]] = {io.input_ids: (1, rows)}
-    if io.attention_mask:
-        shapes[io.attention_mask] = (1, total)
-    if io.position_ids:
-        shapes[io.position_ids] = (1, rows)
-    if io.logits_rows:
-        shapes[io.logits_rows] = (logits,)
+    shapes = input_shapes(record, rows, total, logits)
     for layer in range(cache.layers):
         for name in (io.past_key, io.past_value):
             shapes[name.format(layer=layer)] = (1, cache.kv_heads, past, cache.head_size)

@@ -330,6 +330,7 @@ def test_a_tampered_file_is_found_by_checking_hashes(sample: Sample, bundle: Pat
     [
         (["--provider", "abacus"], "unknown provider 'abacus'; available here: "),
         (["--provider", "cuda"], "provider 'cuda' "),
+        (["--provider-option", "cpu.enable_cuda_graph=1"], "cpu option enable_cuda_graph replays the first pass"),
         (["--gamma", "1.5"], "gamma must be between 0 and 1, not 1.5"),
         (["--policy", "sentence"], "unknown policy 'sentence'; use 'word' or 'token'"),
         (["--policy", "token"], "policy 'token' needs two models with one vocabulary"),

@@ -46,6 +46,22 @@ def test_a_captured_graph_that_would_replay_old_shapes_is_refused() -> None:
     ]
 
 
+def test_cuda_alone_may_record_and_only_where_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["TensorrtExecutionProvider", CUDA, "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(providers, "missing_library", lambda name: None)
+    recording = ("cuda", {"enable_cuda_graph": "1"})
+    assert resolve_providers([recording, "cpu"])[0] == (CUDA, {"enable_cuda_graph": "1"})
+    for wanted in (
+        ["cpu", recording],
+        ["tensorrt", recording],
+        [("tensorrt", {"trt_cuda_graph_enable": True})],
+        [("cuda", {"enable_cuda_graph": "1", "enable_graph_capture": "1"})],
+    ):
+        with pytest.raises(ProviderError, match="replays the first pass"):
+            resolve_providers(wanted)
+
+
 @needs_azure
 def test_a_provider_that_takes_no_work_does_not_leave_it_to_the_cpu_in_silence() -> None:
     # It comes up, claims no node, and ONNX Runtime would run every one of them on the CPU.
@@ -80,6 +96,32 @@ def test_a_provider_without_its_libraries_is_an_error_or_the_next_one_takes_over
     with pytest.raises(ProviderError, match=r"^provider 'cuda' did not load: the library libcudart\.so\.13 is missing"):
         NudgedLM.load(BUNDLE, providers=["cuda"])
     assert resolve_providers([("cuda", {"device_id": 1}), "cpu"]) == [("CPUExecutionProvider", {})]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    ["CUDA failure 100: no CUDA-capable device is detected", "CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED"],
+)
+def test_a_device_that_fails_is_said_without_the_code_that_noticed(
+    failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = onnxruntime.InferenceSession
+
+    def session(path: str, options: object, *, providers: list[str], **rest: object) -> object:
+        if CUDA in providers:
+            raise RuntimeError(
+                "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: cuda_call.cc:154 std::conditional_t"
+                f"<THRW, void> onnxruntime::CudaCall(ERRTYPE) {failure} ; GPU=0 ; hostname=vm ; expr=cudnnCreate(&h);\n"
+            )
+        return real(path, options, providers=providers, **rest)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(providers, "missing_library", lambda name: None)
+    with pytest.raises(ProviderError, match=rf"^provider 'cuda' did not load: {failure} \(onnxruntime-gpu needs"):
+        NudgedLM.load(BUNDLE, providers=["cuda"])
+    with NudgedLM.load(BUNDLE, providers=["cuda", "cpu"]) as lm:
+        assert lm.providers == {"base": "cpu", "nudge": "cpu"}
 
 
 @pytest.mark.skipif("NUDGE_GPU_PYTHON" not in os.environ, reason="needs the Python of an environment with [gpu]")

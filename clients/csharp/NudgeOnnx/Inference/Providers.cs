@@ -19,8 +19,14 @@ namespace NudgeOnnx.Inference
             ["qnn"] = "QNNExecutionProvider",
         };
 
+        // What a provider has recorded runs again in its old shapes and memory: from the second pass on, wrong answers.
+        private static readonly string[] Recording =
+        {
+            "enable_cuda_graph", "trt_cuda_graph_enable", "enable_graph_capture",
+        };
+
         /// <summary>Add the wanted providers to <paramref name="session"/>; returns the first one's short name.</summary>
-        /// <exception cref="ProviderException">A name nobody knows, or none of them is there or loads.</exception>
+        /// <exception cref="ProviderException">A name nobody knows, an option that would record runs, or none is there or loads.</exception>
         internal static string Append(SessionOptions session, LoadOptions options)
         {
             var available = OrtEnv.Instance().GetAvailableProviders();
@@ -40,6 +46,7 @@ namespace NudgeOnnx.Inference
                 var settings = options.ProviderOptions.TryGetValue(name, out var given)
                     ? given.ToDictionary(entry => entry.Key, entry => entry.Value)
                     : new Dictionary<string, string>();
+                RefuseRecording(name, settings);
                 if (TryAppend(session, FullName(name), settings))
                 {
                     first ??= Short(FullName(name));
@@ -52,6 +59,19 @@ namespace NudgeOnnx.Inference
 
         /// <summary>Whether a provider keeps tensors in the memory of an NVIDIA GPU.</summary>
         internal static bool IsCuda(string provider) => provider is "cuda" or "tensorrt";
+
+        private static void RefuseRecording(string name, Dictionary<string, string> settings)
+        {
+            foreach (var key in Recording)
+            {
+                if (settings.TryGetValue(key, out var value) && value is not ("0" or "false" or "False"))
+                {
+                    throw new ProviderException(
+                        $"{Short(FullName(name))} option {key} replays the first pass with its shapes, and a decoder's "
+                        + "passes grow; leave it out. The Python package can record CUDA graphs");
+                }
+            }
+        }
 
         private static bool IsAvailable(string name, string[] available)
         {

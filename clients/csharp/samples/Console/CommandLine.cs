@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Globalization;
+using System.Linq;
 
 namespace NudgeOnnx.Samples
 {
@@ -18,7 +19,8 @@ namespace NudgeOnnx.Samples
         internal const string Usage =
             "usage: run BUNDLE PROMPT [--json] [--gamma G] [--policy word|token] [--gate top1|margin|entropy]\n"
             + "           [--draft-tokens N] [--max-new-tokens N] [--stop TEXT]... [--system-prompt TEXT]\n"
-            + "           [--read-ahead N] [--provider NAME]... [--threads N]\n"
+            + "           [--read-ahead N] [--provider NAME]... [--provider-option NAME.KEY=VALUE]...\n"
+            + "           [--threads N]\n"
             + "       check BUNDLE";
 
         private CommandLine(string command, string bundle, string prompt, bool json, LoadOptions load, StreamOptions stream)
@@ -69,6 +71,7 @@ namespace NudgeOnnx.Samples
             var load = new LoadOptions
             {
                 Providers = options.Texts("provider") is { Count: > 0 } providers ? providers : new List<string> { "cpu" },
+                ProviderOptions = Settings(options.Texts("provider-option")),
                 Threads = options.Number("threads"),
             };
             var stream = new StreamOptions
@@ -85,6 +88,23 @@ namespace NudgeOnnx.Samples
             var json = options.Texts("json").Count > 0;
             options.RefuseRest();
             return new CommandLine(command, plain[1], plain.Count > 2 ? plain[2] : "", json, load, stream);
+        }
+
+        /// <summary>Options of providers from texts as in <c>cuda.device_id=1</c>.</summary>
+        private static Dictionary<string, IReadOnlyDictionary<string, string>> Settings(List<string> texts)
+        {
+            var settings = new Dictionary<string, Dictionary<string, string>>();
+            foreach (var text in texts)
+            {
+                var parts = text.Split(new[] { '.', '=' }, 3);
+                if (parts.Length < 3 || text.IndexOf('=') < text.IndexOf('.'))
+                {
+                    throw new UsageException($"--provider-option needs NAME.KEY=VALUE, as in cuda.device_id=1, not '{text}'");
+                }
+                settings.TryAdd(parts[0], new Dictionary<string, string>());
+                settings[parts[0]][parts[1]] = parts[2];
+            }
+            return settings.ToDictionary(entry => entry.Key, entry => (IReadOnlyDictionary<string, string>)entry.Value);
         }
 
         /// <summary>Options by name; each is taken once.</summary>
