@@ -107,8 +107,7 @@ def _convert(
     conversion = Conversion(
         role=role,
         precision=request.precisions.get(role, PRECISION_OF_TARGET[request.target]),
-        portable=request.target == "tensorrt",
-        int8_cache=request.target == "cpu",
+        target=request.target,
         skipped_passes=request.skipped_passes,
         trust_remote_code=request.trust_remote_code,
     )

@@ -45,10 +45,8 @@ class Conversion:
 
     role: str
     precision: str
-    portable: bool = False
-    """Standard operators only."""
-    int8_cache: bool = False
-    """Keep keys and values in eight bits, if the weights are in eight bits or fewer: for a CPU."""
+    target: str = "cpu"
+    """`cpu`, `cuda` or `tensorrt`."""
     skipped_passes: Collection[str] = ()
     trust_remote_code: bool = False
 
@@ -146,8 +144,8 @@ def _write_graph(
             model,
             config.to_dict(),
             precision=conversion.precision,
-            skip=conversion.skipped_passes,
-            portable=conversion.portable,
+            skip=_skipped(conversion),
+            portable=conversion.target == "tensorrt",
         )
     model = result.model
     configured = _context_length(config)
@@ -161,7 +159,8 @@ def _write_graph(
             model = quantise(model, conversion.precision, inputs=inputs)
     del inputs
     peaks = _peaks(model, conversion, calibration, progress)
-    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes, peaks=peaks)
+    halves = conversion.target == "cuda"
+    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes, peaks=peaks, halves=halves)
     graph = _Graph(
         io=graph_io(model, result.logits_rows),
         cache=cache_shape(model, result.cache_kind),
@@ -171,13 +170,20 @@ def _write_graph(
         edges=edges(Graph(model)),
         files=_save(model, folder),
     )
-    if graph.files and conversion.precision != "fp16":
-        # Halves are for GPUs, where a second tensor is a second copy.
+    if graph.files and conversion.target == "cpu" and conversion.precision != "fp16":
+        # On a GPU, which is also what halves are for, a second tensor is a second copy.
         separate_views(folder / "model.onnx")
     # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
     del model, result
     gc.collect()
     return graph
+
+
+def _skipped(conversion: Conversion) -> Collection[str]:
+    if conversion.target == "cuda" and conversion.precision == "fp32":
+        # CUDA has attention with the cache in place in halves only, and fp32 is to be fp32 throughout.
+        return {*conversion.skipped_passes, "group-query-attention"}
+    return conversion.skipped_passes
 
 
 def _sizes(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
@@ -202,7 +208,7 @@ def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progre
 
 def _peaks(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
     """How far the keys and values reach on it that are kept in eight bits."""
-    wanted = conversion.int8_cache and conversion.precision in ("int8", "int4", "int4-all")
+    wanted = conversion.target == "cpu" and conversion.precision in ("int8", "int4", "int4-all")
     if not wanted or INT8_CACHE in conversion.skipped_passes:
         return {}
     with progress.step(f"{conversion.role}: range of keys and values"):

@@ -120,6 +120,9 @@ def _options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) ->
         # model alone is 4 % faster with the default, on quiet cores; without any spinning it loses a tenth or more.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     options.log_severity_level = 3  # warnings about nodes kept on the CPU are noise to a user
+    if wanted[0][0] == _CUDA:
+        # What ONNX Runtime reshapes ahead it holds twice, and an embedding and head of one table are a case of it.
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(1 << 20))
     if all(name != _CPU for name, _ in wanted):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options

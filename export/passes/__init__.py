@@ -19,6 +19,7 @@ from .fuse_projections import fuse_gate_up, fuse_qkv
 from .fuse_skip_norms import fuse_skip_norms
 from .graph import Graph
 from .group_query_attention import context_rows, group_query_attention
+from .half_attention import half_attention
 from .int8_cache import Floats, int8_cache
 from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
@@ -57,7 +58,8 @@ _CONTRIB: dict[str, Pass] = {
 SMOOTH_INPUTS = "smooth-inputs"
 INT8_CACHE = "int8-cache"
 PROMPT_ATTENTION = "prompt-attention"
-_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", "uncertainty-head")
+HALF_ATTENTION = "half-attention"
+_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", HALF_ATTENTION, "uncertainty-head")
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, SMOOTH_INPUTS, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
@@ -128,12 +130,16 @@ def finish(
     *,
     skip: Collection[str] = (),
     peaks: Mapping[str, Floats] | None = None,
+    halves: bool = False,
 ) -> tuple[str, ...]:
     """Run the passes that need weights in their final precision; returns the names of those that changed `model`.
 
-    `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats.
+    `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats, or with `halves` in
+    halves (see `half_attention`).
     """
-    passes = (partial(int8_cache, peaks=peaks or {}), prompt_attention, window_attention, uncertainty_head)
+    codes = partial(int8_cache, peaks=peaks or {})
+    passes: tuple[Pass, ...] = (codes, prompt_attention, window_attention, half_attention, uncertainty_head)
+    skip = skip if halves else {*skip, HALF_ATTENTION}
     return _run(dict(zip(_FINISHING, passes, strict=True)), Graph(model), config, skip)
 
 

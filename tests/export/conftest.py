@@ -42,12 +42,12 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def export_tiny(tmp_path_factory: pytest.TempPathFactory) -> ExportTiny:
-    """`export_tiny(architecture, precision="fp32", tied=False, portable=False)`; Optimum runs once per checkpoint."""
+    """`export_tiny(architecture, precision="fp32", tied=False, target="cpu")`; Optimum runs once per checkpoint."""
     known: dict[tuple[Any, ...], Exported] = {}
     root = tmp_path_factory.mktemp("tiny")
 
-    def export(architecture: str, *, precision: str = "fp32", tied: bool = False, portable: bool = False) -> Exported:
-        key = (architecture, precision, tied, portable)
+    def export(architecture: str, *, precision: str = "fp32", tied: bool = False, target: str = "cpu") -> Exported:
+        key = (architecture, precision, tied, target)
         if key not in known:
             folder = root / f"{architecture}-{tied}"
             if not folder.exists():
@@ -60,7 +60,7 @@ def export_tiny(tmp_path_factory: pytest.TempPathFactory) -> ExportTiny:
                 load_config(folder),
                 tokenizer,
                 base_prompt(),
-                Conversion("base", precision, portable=portable),
+                Conversion("base", precision, target=target),
                 bundle=bundle,
                 work=root / "work",
                 progress=Progress(),

@@ -19,12 +19,12 @@ KINDS = {"prefill": [60], "step": [40, *[1] * 20], "chunk": [30, 7, 1, 22], "fro
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("portable", [False, True], ids=["in_place", "portable"])
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_equal_pytorch_however_the_ids_are_fed(
-    architecture: str, portable: bool, kind: str, export_tiny: ExportTiny
+    architecture: str, target: str, kind: str, export_tiny: ExportTiny
 ) -> None:
-    exported = export_tiny(architecture, portable=portable)
+    exported = export_tiny(architecture, target=target)
     ids = exported.tokenizer.encode(TEXT)[: sum(KINDS[kind])]
     model = AutoModelForCausalLM.from_pretrained(exported.checkpoint, dtype=torch.float32).eval()
     with torch.inference_mode():
@@ -102,7 +102,7 @@ def test_fp16_has_a_cache_of_halves_and_logits_of_floats(architecture: str, expo
 
 
 def test_the_portable_graph_has_standard_operators_only(export_tiny: ExportTiny) -> None:
-    exported = export_tiny("llama", portable=True)
+    exported = export_tiny("llama", target="tensorrt")
     graph = onnx.load(exported.bundle / exported.record.graph).graph
     assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
     assert exported.record.cache.kind == "growing"
@@ -114,3 +114,16 @@ def test_an_architecture_that_optimum_does_not_know_is_named(tmp_path) -> None:
     config.write_text(config.read_text().replace('"llama"', '"mamba"'))
     with pytest.raises(ExportError, match=r"^architecture 'mamba' cannot be exported .*docs/export.md"):
         load_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "dtype"),
+    [("fp32", "growing", "float32"), ("fp16", "in_place", "float16"), ("int8", "in_place", "float16")],
+)
+def test_cuda_gets_attention_that_it_has_kernels_for(
+    precision: str, kind: str, dtype: str, export_tiny: ExportTiny
+) -> None:
+    record = export_tiny("llama", precision=precision, target="cuda").record
+    assert (record.cache.kind, record.cache.dtype) == (kind, dtype)
+    assert not record.steady_rows
+    assert record.prompt_rows is None

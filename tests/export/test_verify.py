@@ -92,7 +92,7 @@ def test_a_wrong_sliding_window_is_found(export_tiny: ExportTiny, tmp_path: Path
 
 
 def test_a_mistake_in_steps_alone_is_found(export_tiny: ExportTiny, tmp_path: Path) -> None:
-    exported = export_tiny("llama", portable=True)
+    exported = export_tiny("llama", target="tensorrt")
 
     def forget_positions(graph: onnx.GraphProto) -> None:
         # Each pass starts to count at zero, as a graph traced without a cache would: a prompt does not show it.

@@ -12,7 +12,7 @@ import pytest
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.errors import ProviderError
-from nudge_onnx.runtime import providers
+from nudge_onnx.runtime import providers, session
 from nudge_onnx.runtime.providers import resolve_providers
 from nudge_onnx.runtime.shared_libraries import missing_library
 
@@ -62,6 +62,12 @@ def test_cuda_alone_may_record_and_only_where_it_comes_first(monkeypatch: pytest
             resolve_providers(wanted)
 
 
+def test_a_device_does_not_hold_a_table_in_two_shapes() -> None:
+    key = "optimization.constant_folding_max_output_size_in_bytes"
+    for wanted in ([(CUDA, {})], [(CUDA, {}), ("CPUExecutionProvider", {})]):
+        assert session._options(wanted, None, alone=True).get_session_config_entry(key) == "1048576"
+
+
 @needs_azure
 def test_a_provider_that_takes_no_work_does_not_leave_it_to_the_cpu_in_silence() -> None:
     # It comes up, claims no node, and ONNX Runtime would run every one of them on the CPU.
@@ -107,7 +113,7 @@ def test_a_device_that_fails_is_said_without_the_code_that_noticed(
 ) -> None:
     real = onnxruntime.InferenceSession
 
-    def session(path: str, options: object, *, providers: list[str], **rest: object) -> object:
+    def open_session(path: str, options: object, *, providers: list[str], **rest: object) -> object:
         if CUDA in providers:
             raise RuntimeError(
                 "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: cuda_call.cc:154 std::conditional_t"
@@ -116,7 +122,7 @@ def test_a_device_that_fails_is_said_without_the_code_that_noticed(
         return real(path, options, providers=providers, **rest)
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
     monkeypatch.setattr(providers, "missing_library", lambda name: None)
     with pytest.raises(ProviderError, match=rf"^provider 'cuda' did not load: {failure} \(onnxruntime-gpu needs"):
         NudgedLM.load(BUNDLE, providers=["cuda"])
