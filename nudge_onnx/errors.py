@@ -21,7 +21,7 @@ class BundleError(NudgeError):
 
 
 class ProviderError(NudgeError):
-    """An execution provider was asked for that this machine or this build does not have."""
+    """An execution provider was asked for that this machine or this build does not have, or it failed in a pass."""
 
 
 class RuntimeMissingError(NudgeError):

@@ -55,7 +55,6 @@ class CapturedPass:
         self, graph: Graph, cuda_graphs: CudaGraphs, cache: InPlaceCache, new: int, rows: int, *, head: bool
     ) -> None:
         self._graph = graph
-        self._cuda_graphs = cuda_graphs
         self._options = cuda_graphs.fresh()
         self.binding = graph.session.io_binding()
         ortvalue, place = onnxruntime().OrtValue, (graph.device, graph.device_id)
@@ -82,7 +81,7 @@ class CapturedPass:
             self._write(io.position_ids, range(past, total))
         if io.logits_rows:
             self._write(io.logits_rows, rows)
-        self._cuda_graphs.run(self._graph.session, self.binding, self._options)
+        self._graph.run(self.binding, self._options)
 
     def take(self, first: int, last: int) -> Rows:
         """The rows from `first` up to `last`, copied from the device."""

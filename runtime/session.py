@@ -53,12 +53,21 @@ class Graph:
         """Where cache buffers live: `cuda` for the CUDA and TensorRT providers, else `cpu`."""
         return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
 
-    def run(self, binding: Any) -> None:
-        """A pass on what is bound."""
-        if self.cuda_graphs is None:
-            self.session.run_with_iobinding(binding)
-        else:
-            self.cuda_graphs.run(self.session, binding)
+    def run(self, binding: Any, recorded: Any = None) -> None:
+        """A pass on what is bound; `recorded` are run options that `cuda_graphs` made for it.
+
+        Raises `ProviderError` with ONNX Runtime's reason if the provider cannot run it.
+        """
+        try:
+            if self.cuda_graphs is None:
+                self.session.run_with_iobinding(binding)
+            else:
+                self.cuda_graphs.run(self.session, binding, recorded)
+        except Exception as error:  # onnxruntime raises a family of types of its own
+            raise ProviderError(
+                f"provider {self.provider!r} failed in {self.record.graph} ({_first_line(error)}); "
+                "use another provider, or check the bundle with nudge-onnx inspect --check"
+            ) from error
 
 
 def open_graph(
@@ -195,7 +204,7 @@ def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> An
             enable_fallback=0,
         )
     except Exception as error:  # onnxruntime raises a family of types of its own
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         failure = _FAILURE.search(reason)
         if failure or any(word in reason for word in ("ExecutionProvider", "TensorRT", "CUDA")):
             if len(wanted) > 1:
@@ -204,6 +213,10 @@ def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> An
         raise BundleError(
             f"ONNX Runtime cannot open {name} ({reason}); check it with nudge-onnx inspect --check"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _expected_inputs(record: ModelRecord) -> set[str]:

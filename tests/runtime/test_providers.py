@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 
 from nudge_onnx import NudgedLM
+from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ProviderError
 from nudge_onnx.runtime import providers, session
+from nudge_onnx.runtime.decoder import Decoder
 from nudge_onnx.runtime.providers import resolve_providers
 from nudge_onnx.runtime.shared_libraries import missing_library
 
@@ -128,6 +132,24 @@ def test_a_device_that_fails_is_said_without_the_code_that_noticed(
         NudgedLM.load(BUNDLE, providers=["cuda"])
     with NudgedLM.load(BUNDLE, providers=["cuda", "cpu"]) as lm:
         assert lm.providers == {"base": "cpu", "nudge": "cpu"}
+
+
+def test_a_provider_that_fails_in_a_pass_is_said_in_one_line() -> None:
+    class Failing:
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def run_with_iobinding(self, binding: object) -> None:
+            raise RuntimeError("Error in execution: Output names mismatch\nmore of it")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    graph = session.open_graph(Bundle.open(BUNDLE), "base", ["cpu"])
+    decoder = Decoder(replace(graph, session=Failing(graph.session)))
+    message = r"^provider 'cpu' failed in base/model\.onnx \(Error in execution: Output names mismatch\); use another"
+    with pytest.raises(ProviderError, match=message):
+        decoder.feed([5])
 
 
 @pytest.mark.skipif("NUDGE_GPU_PYTHON" not in os.environ, reason="needs the Python of an environment with [gpu]")
