@@ -12,6 +12,7 @@ from .context import context
 from .decode import STEPS, decode
 from .footprint import footprint
 from .nudged import TOKENS, nudged, real_pair, scaled_pair
+from .operators import operators
 from .prefill import LENGTHS as PREFILL_LENGTHS
 from .prefill import prefill
 from .quality import TOKENS as QUALITY_TOKENS
@@ -106,6 +107,13 @@ def step_command(rounds: int, quick: bool) -> None:
     step(1 if quick else rounds)
 
 
+@main.command("operators")
+@_measured(5)
+def operators_command(rounds: int, quick: bool) -> None:
+    """What a step inside ONNX Runtime is made of."""
+    operators(1 if quick else rounds)
+
+
 @main.command("quality")
 @click.option("--quick", is_flag=True, help="A short text: to see that it works.")
 @_only
@@ -119,7 +127,7 @@ def quality_command(quick: bool, only: tuple[str, ...]) -> None:
 @click.pass_context
 def all_command(context: click.Context, quick: bool) -> None:
     """Every benchmark, one after the other."""
-    for name in ("decode", "prefill", "context", "rows", "nudged", "footprint", "step", "quality"):
+    for name in ("decode", "prefill", "context", "rows", "nudged", "footprint", "step", "operators", "quality"):
         context.invoke(main.commands[name], quick=quick)
 
 

@@ -12,7 +12,7 @@ of all copies from the processor's cache. So each copy has the rows of its matri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +21,8 @@ import onnx
 from onnx import numpy_helper
 
 from nudge_onnx.export.passes.fuse_skip_norms import fuse_skip_norms
-from nudge_onnx.export.passes.graph import Array, Graph, reads, rename
+from nudge_onnx.export.passes.graph import Array, Graph, bodies, reads, rename
+from nudge_onnx.export.passes.join_branches import join_branches
 
 CacheNames = Mapping[str, str]
 """Names of a layer's `past_key`, `past_value`, `present_key` and `present_value`, with `{layer}` in each."""
@@ -41,7 +42,8 @@ class Layer:
 def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
     """Put `count` layers that change nothing before the first one; in the cache they come behind the last.
 
-    Raises `ValueError` for a graph in which no layers are found.
+    `model` was exported without `join-branches`, which runs here once all layers are there. Raises `ValueError` for a
+    graph in which no layers are found.
     """
     graph = model.graph
     fused = _separate_sums(model)
@@ -60,6 +62,8 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
     edited = Graph(model)
     if fused:
         fuse_skip_norms(edited, {})
+    edited.sweep()
+    join_branches(edited, {})
     edited.sweep()
 
 
@@ -138,7 +142,7 @@ class _Copier:
         names = {layer.stream[0]: entry, **self._cache_names(source, self._known + number)}
         mark = f"extra.{number}."
         for node in layer.nodes:
-            names.update((name, mark + name) for name in node.output if name and name not in names)
+            names.update((name, mark + name) for name in _made(node) if name and name not in names)
         own = [name for name, uses in self._used_by(layer.nodes).items() if uses == self._uses[name]]
         silent = _last_weights(layer, self._weights)
         for name in own:
@@ -167,6 +171,12 @@ class _Copier:
             value.CopyFrom(self._values[old])
             names[old] = value.name = new
         return names
+
+
+def _made(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node makes, and what the nodes of its branches make."""
+    yield from node.output
+    yield from (name for body in bodies(node) for inner in body.node for name in _made(inner))
 
 
 def turned(weights: Array, places: int) -> Array:

@@ -18,11 +18,13 @@ import onnx
 from safetensors.numpy import load_file, save_file
 
 from nudge_onnx.bundle import MANIFEST, Bundle, FileRecord, sha256_of
+from nudge_onnx.export.pipeline import Request, export
+from nudge_onnx.export.progress import Progress
 from nudge_onnx.export.scratch import fingerprint, once
 
 from . import extra_layers
 from .extra_layers import add_layers, turned
-from .places import BUNDLES, CHECKPOINTS, MADE, files_of, there
+from .places import BUNDLES, CHECKPOINTS, EXPORTS, GGUF, MADE, files_of, there
 
 EXTRA_LAYERS = 140
 # Nothing that is added to a stream of float32 numbers changes by so little; a power of two rounds as it did before.
@@ -34,13 +36,30 @@ _CACHE = ("past_key", "past_value", "present_key", "present_value")
 
 def scaled_bundle(precision: str, extra: int = EXTRA_LAYERS) -> Path:
     """The bundle of the real pair with `extra` more layers in its base model, made once."""
-    source = there(BUNDLES / precision)
+    mark = fingerprint([there(BUNDLES / precision) / MANIFEST, *_RECIPE])
 
     def make(partial: Path) -> None:
-        print(f"models: adding {extra} layers to the base model of {source.name}", file=sys.stderr)
-        scale_bundle(Bundle.open(source), partial, extra)
+        print(f"models: adding {extra} layers to the base model in {precision}", file=sys.stderr)
+        scale_bundle(Bundle.open(_with_layers_apart(precision)), partial, extra)
 
-    return once(MADE / f"scaled-{precision}-{extra}-{fingerprint([source / MANIFEST, *_RECIPE])}", make)
+    return once(MADE / f"scaled-{precision}-{extra}-{mark}", make)
+
+
+def _with_layers_apart(precision: str) -> Path:
+    """The bundle of the real pair as it is before layers are joined in branches."""
+
+    def make(partial: Path) -> None:
+        request = Request(
+            sources={role: str(there(file)) for role, file in GGUF.items()},
+            output=partial,
+            precisions=dict.fromkeys(GGUF, precision),
+            skipped_passes=("join-branches",),
+            work=EXPORTS,
+        )
+        partial.rmdir()  # an export wants to make its folder
+        export(request, Progress())
+
+    return once(MADE / f"apart-{precision}-{fingerprint([BUNDLES / precision / MANIFEST])}", make)
 
 
 def scale_bundle(source: Bundle, output: Path, extra: int) -> None:

@@ -21,6 +21,7 @@ from .graph import Graph
 from .group_query_attention import context_rows, group_query_attention
 from .half_attention import half_attention
 from .int8_cache import Floats, int8_cache
+from .join_branches import join_branches
 from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
@@ -59,7 +60,7 @@ SMOOTH_INPUTS = "smooth-inputs"
 INT8_CACHE = "int8-cache"
 PROMPT_ATTENTION = "prompt-attention"
 HALF_ATTENTION = "half-attention"
-_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", HALF_ATTENTION, "uncertainty-head")
+_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", "join-branches", HALF_ATTENTION, "uncertainty-head")
 
 PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, SMOOTH_INPUTS, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
@@ -138,7 +139,14 @@ def finish(
     halves (see `half_attention`).
     """
     codes = partial(int8_cache, peaks=peaks or {})
-    passes: tuple[Pass, ...] = (codes, prompt_attention, window_attention, half_attention, uncertainty_head)
+    passes: tuple[Pass, ...] = (
+        codes,
+        prompt_attention,
+        window_attention,
+        join_branches,
+        half_attention,
+        uncertainty_head,
+    )
     skip = skip if halves else {*skip, HALF_ATTENTION}
     return _run(dict(zip(_FINISHING, passes, strict=True)), Graph(model), config, skip)
 

@@ -19,10 +19,13 @@ from .graph import Graph, Node
 from .group_query_attention import CACHE, LENGTHS, SCALES, TABLES
 from .int8_cache import LEVELS
 
-__all__ = ["PROMPT_ROWS", "prompt_attention"]
+__all__ = ["MANY", "PROMPT_ROWS", "prompt_attention"]
 
 PROMPT_ROWS = 128
 """The least rows of a pass that is read as a prompt. With fewer, rounding and copying the cache costs what it saves."""
+
+MANY = "prompt.many"
+"""The value that says whether a pass has so many rows."""
 
 _QUANTISED = ("k_quant_type", "v_quant_type", "kv_cache_bit_width")
 
@@ -34,7 +37,7 @@ def prompt_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
         return False
     rows = rows_of_pass(graph)
     fewer = graph.store("prompt.fewer", np.array(PROMPT_ROWS - 1))
-    condition = graph.add("Greater", [rows, fewer], "prompt.many")
+    condition = graph.add("Greater", [rows, fewer], MANY)
     for node in attentions:
         graph.remove(node)
         graph.add(

@@ -20,6 +20,7 @@ from nudge_onnx.runtime.session import open_graph
 
 EXTRA = 5
 IDS = list(range(4, 40))
+APART = ("--no-pass", "join-branches")
 
 
 def logits(bundle: Bundle) -> np.ndarray:
@@ -35,7 +36,9 @@ def bundle(request: pytest.FixtureRequest, tiny_word_pair: Pair, tmp_path_factor
     if request.param == "fp32":
         return Bundle.open(tiny_word_pair.bundle)
     output = tmp_path_factory.mktemp("precision") / request.param
-    return Bundle.open(exported(tiny_word_pair.base, tiny_word_pair.nudge, output, "--precision", request.param))
+    return Bundle.open(
+        exported(tiny_word_pair.base, tiny_word_pair.nudge, output, "--precision", request.param, *APART)
+    )
 
 
 def test_added_layers_cost_weights_and_caches_and_leave_every_logit_what_it_was(bundle: Bundle, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def finished(exported, folder: Path, architecture: str, precision: str = "int8",
 def test_a_row_read_alone_has_the_bits_of_a_row_read_with_others(exported, tmp_path, architecture, precision):
     _, model, applied, ids = finished(exported, tmp_path, architecture, precision)
     windows = ("window-attention",) if architecture in WINDOWED else ()
-    assert applied == ("int8-cache", "prompt-attention", *windows, "uncertainty-head")
+    assert applied == ("int8-cache", "prompt-attention", *windows, "join-branches", "uncertainty-head")
     decoder = Decoder(model, in_place=True)
     singly = np.concatenate([decoder.feed(ids[at : at + 1]) for at in range(250)])
     for step in (3, 8, 100, 127):

@@ -1,0 +1,81 @@
+"""Steps of one model, with the time of each operator as ONNX Runtime's profiler has it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .serve import serve_lines
+
+_WARM_UP = 8
+KINDS = {
+    "MatMulNBits": "products",
+    "MatMul": "products",
+    "GroupQueryAttention": "attention",
+    "If": "attention",  # the branches of a pass hold nothing else
+    "SimplifiedLayerNormalization": "norms",
+    "SkipSimplifiedLayerNormalization": "norms",
+    "QuickGelu": "activation",
+    "FastGelu": "activation",
+    "Split": "activation",
+}
+
+
+def by_kind(events: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], int]:
+    """Microseconds by kind of operator, and the number of runs, of a profile's events without its first runs.
+
+    What runs inside a branch counts as the operator that chose it.
+    """
+    runs = sorted(event["ts"] for event in events if event["name"] == "model_run")[_WARM_UP:]
+    spent: Counter[str] = Counter()
+    inside = 0.0
+    nodes = (event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time"))
+    for event in sorted(nodes, key=lambda event: (event["ts"], -event["dur"])):
+        if event["ts"] < max(runs[0], inside):
+            continue
+        kind = event["args"]["op_name"]
+        spent[KINDS.get(kind, "the rest")] += event["dur"]
+        if kind == "If":
+            inside = event["ts"] + event["dur"]
+    return spent, len(runs)
+
+
+def profile(bundle: str, role: str, ids: list[int], count: int) -> dict[str, float]:
+    """Seconds of a step by kind of operator, over `count` steps behind `ids`."""
+    import onnxruntime as ort
+
+    from nudge_onnx.bundle import Bundle
+    from nudge_onnx.runtime import session
+    from nudge_onnx.runtime.decoder import Decoder
+    from nudge_onnx.runtime.huge_pages import huge_pages
+
+    plain = ort.SessionOptions
+    with tempfile.TemporaryDirectory() as folder:
+
+        def options() -> Any:
+            made = plain()
+            made.enable_profiling = True
+            made.profile_file_prefix = str(Path(folder) / "profile")
+            return made
+
+        ort.SessionOptions = options
+        with huge_pages():
+            graph = session.open_graph(Bundle.open(bundle), role, ["cpu"])
+        ort.SessionOptions = plain
+        decoder = Decoder(graph)
+        decoder.read(head=True)
+        decoder.prefill(ids)
+        token = ids[-1]
+        for _ in range(_WARM_UP + count):
+            token = decoder.feed([token])[-1].argmax
+        events = json.loads(Path(graph.session.end_profiling()).read_text(encoding="utf-8"))
+    spent, runs = by_kind(events)
+    return {kind: 1e-6 * value / runs for kind, value in spent.items()}
+
+
+if __name__ == "__main__":
+    serve_lines({"profile": profile})

@@ -1,0 +1,86 @@
+"""Layers that stand in one branch together compute what they computed apart, to the last bit."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decoding import Decoder
+
+from nudge_onnx.export.calibrate import Calibration
+from nudge_onnx.export.passes import apply, finish
+from nudge_onnx.export.passes.graph import Graph, bodies
+from nudge_onnx.export.passes.prompt_attention import MANY
+from nudge_onnx.export.quantise import quantise
+
+FAMILIES = ["llama", "mistral", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
+# Shorter and longer than a prompt, over the edge of a tiny window at 160 positions, and singly.
+READ = (100, 130, *[1] * 12, 5)
+
+
+def pair(exported, folder: Path, architecture: str, **overrides):
+    """A quantised graph with its layers apart and with them joined, the passes of the latter, and random ids."""
+    model, config = exported(architecture, **overrides)
+    apart = quantise(apply(model, config, precision="int8").model, "int8")
+    joined = copy.deepcopy(apart)
+    ids = [int(token) for token in np.random.default_rng(2).integers(3, config["vocab_size"], 300)]
+    peaks = Calibration(ids[:80], folder / "weights").cache_peaks(apart)
+    finish(apart, config, peaks=peaks, skip=("join-branches",))
+    return apart, joined, finish(joined, config, peaks=peaks), ids
+
+
+def choices(graph: Graph) -> list:
+    return [node for node in graph.of_type("If") if node.input[0] == MANY]
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_all_bits_and_all_that_is_cached_stay_the_same(exported, tmp_path, architecture):
+    apart, joined, applied, ids = pair(exported, tmp_path, architecture)
+    assert "join-branches" in applied
+    decoders = [Decoder(model, in_place=True) for model in (apart, joined)]
+    for back_to in (0, 165, 20):
+        for decoder in decoders:
+            decoder.rewind(back_to)
+        for count in READ:
+            new = ids[decoders[0].length :][:count]
+            if new:
+                wanted, found = (decoder.feed(new) for decoder in decoders)
+                np.testing.assert_array_equal(found, wanted)
+    for name, codes in decoders[1].past.items():
+        np.testing.assert_array_equal(codes, decoders[0].past[name])
+
+
+def test_layers_are_joined_in_groups_and_each_weight_is_there_once(exported, tmp_path):
+    apart, joined, _, ids = pair(exported, tmp_path, "llama", num_hidden_layers=7)
+    assert len(choices(Graph(apart))) == 7
+    found = choices(Graph(joined))
+    assert len(found) == 2
+    for node in found:
+        prompt, steps = bodies(node)
+        assert not [inner for inner in (*prompt.node, *steps.node) if inner.op_type == "If"]
+    assert {t.name for t in joined.graph.initializer} == {t.name for t in apart.graph.initializer}
+    decoders = [Decoder(model, in_place=True) for model in (apart, joined)]
+    for start, end in ((0, 140), (140, 141), (141, 150)):
+        wanted, got = (decoder.feed(ids[start:end]) for decoder in decoders)
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_ifs_of_a_window_stay_around_their_attention(exported, tmp_path):
+    _, joined, _, _ = pair(exported, tmp_path, "mistral")
+    (node,) = choices(Graph(joined))
+    branches = {body.name: [inner.op_type for inner in body.node] for body in bodies(node)}
+    assert "If" not in branches["prompt"]
+    assert branches["steps"].count("If") == 2
+    inner = [one.op_type for body in bodies(node) for step in body.node for part in bodies(step) for one in part.node]
+    # ONNX Runtime packs no weights for a branch inside a branch.
+    assert inner.count("GroupQueryAttention") == 4
+    assert "MatMulNBits" not in inner
+
+
+def test_without_prompts_of_their_own_there_is_nothing_to_join(exported, tmp_path):
+    model, config = exported("llama")
+    model = quantise(apply(model, config, precision="int8").model, "int8")
+    peaks = Calibration(range(3, 83), tmp_path / "weights").cache_peaks(model)
+    assert finish(model, config, peaks=peaks, skip=("prompt-attention",)) == ("int8-cache", "uncertainty-head")
