@@ -16,7 +16,7 @@ KINDS = {
     "MatMulNBits": "products",
     "MatMul": "products",
     "GroupQueryAttention": "attention",
-    "If": "attention",  # the branches of a pass hold nothing else
+    "If": "attention",  # apart from what its branches hold
     "SimplifiedLayerNormalization": "norms",
     "SkipSimplifiedLayerNormalization": "norms",
     "QuickGelu": "activation",
@@ -28,19 +28,23 @@ KINDS = {
 def by_kind(events: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], int]:
     """Microseconds by kind of operator, and the number of runs, of a profile's events without its first runs.
 
-    What runs inside a branch counts as the operator that chose it.
+    What runs inside a branch is counted by itself, and not for the operator that chose it.
     """
     runs = sorted(event["ts"] for event in events if event["name"] == "model_run")[_WARM_UP:]
-    spent: Counter[str] = Counter()
-    inside = 0.0
     nodes = (event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time"))
+    spent: Counter[str] = Counter()
+    around: list[tuple[float, str]] = []  # the operators that chose a branch: when they end, and their kind
     for event in sorted(nodes, key=lambda event: (event["ts"], -event["dur"])):
-        if event["ts"] < max(runs[0], inside):
+        if event["ts"] < runs[0]:
             continue
-        kind = event["args"]["op_name"]
-        spent[KINDS.get(kind, "the rest")] += event["dur"]
-        if kind == "If":
-            inside = event["ts"] + event["dur"]
+        while around and around[-1][0] <= event["ts"]:
+            around.pop()
+        kind = KINDS.get(event["args"]["op_name"], "the rest")
+        spent[kind] += event["dur"]
+        if around:
+            spent[around[-1][1]] -= event["dur"]
+        if event["args"]["op_name"] == "If":
+            around.append((event["ts"] + event["dur"], kind))
     return spent, len(runs)
 
 

@@ -57,15 +57,17 @@ def test_a_stopwatch_counts_a_part_without_the_parts_that_it_calls() -> None:
     assert 0.01 <= watch.seconds["outer"] < watch.seconds["inner"]
 
 
-def test_a_profile_counts_what_a_branch_runs_once_and_leaves_the_warm_up_out() -> None:
+def test_a_profile_counts_what_a_branch_runs_by_itself_and_leaves_the_warm_up_out() -> None:
     def node(kind: str, ts: int, dur: int) -> dict[str, object]:
         return {"cat": "Node", "name": f"{kind}_kernel_time", "ts": ts, "dur": dur, "args": {"op_name": kind}}
 
     events: list[dict[str, object]] = []
     for run in range(10):
         at = 1000 * run
-        events += [node("MatMulNBits", at + 1, 50), node("If", at + 60, 30), node("GroupQueryAttention", at + 61, 20)]
-        events += [node("Cast", at + 95, 4), {"cat": "Session", "name": "model_run", "ts": at, "dur": 100}]
+        events += [node("If", at + 10, 80), node("MatMulNBits", at + 12, 50), node("If", at + 63, 25)]
+        events += [node("GroupQueryAttention", at + 65, 20), node("Cast", at + 95, 4)]
+        events += [{"cat": "Session", "name": "model_run", "ts": at, "dur": 100}]
     spent, runs = by_kind(events)
     assert runs == 2
+    # 80 without 50 and 25, and 25 without 20, and 20
     assert spent == {"products": 100, "attention": 60, "the rest": 8}
