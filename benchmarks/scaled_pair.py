@@ -63,7 +63,7 @@ def _with_layers_apart(precision: str) -> Path:
 
 
 def scale_bundle(source: Bundle, output: Path, extra: int) -> None:
-    """Write a copy of a bundle whose base model has `extra` more layers."""
+    """Write a copy of a bundle, exported without `join-branches`, whose base model has `extra` more layers."""
     manifest = source.manifest
     record = manifest.models["base"]
     for relative in manifest.files:

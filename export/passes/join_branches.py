@@ -78,7 +78,7 @@ def _between(graph: Graph, attentions: Sequence[Node]) -> list[Node]:
     for node in graph.ancestors(ends):
         if id(node) in wanted or any(name in made for name in reads(node)):
             region.append(node)
-            made.update(node.output)
+            made.update(name for name in node.output if name)
     return region
 
 
