@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def environment() -> dict[str, Any]:
     """The machine and the versions, as far as they bear on speed."""
     return {
-        "date": datetime.now(tz=timezone.utc).isoformat(timespec="minutes"),
+        "date": datetime.now(tz=UTC).isoformat(timespec="minutes"),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def _manifest(request: Request, records: Mapping[str, ModelRecord], shared: bool
     names = [records[role].source.name.rsplit("/", 1)[-1] for role in ("base", "nudge")]
     return Manifest(
         name=request.name or " + ".join(names),
-        created=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
         models=records,
         defaults=request.defaults,
         shared_vocabulary=shared,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -68,7 +68,7 @@ def _compile(template: str) -> Template:
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = _reject
-    environment.globals["strftime_now"] = lambda pattern: datetime.now(tz=timezone.utc).strftime(pattern)
+    environment.globals["strftime_now"] = lambda pattern: datetime.now(tz=UTC).strftime(pattern)
     return environment.from_string(template)
 
 
