@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -38,39 +40,12 @@ def operators(rounds: int) -> None:
     for role in ROLES:
         lines = []
         for title in TAKING_PART:
-            variant, ids = VARIANTS[title], ids_of(role, PROMPT)
-            with open_variant(variant, role, 512) as worker:
-                rounds_of = [
-                    (read_speed(cores()), worker.ask("decode", ids=ids, count=STEPS)["seconds"] / STEPS)
-                    for _ in range(rounds + 1)
-                ]
-            with Worker("profiled", "ours") as worker:
-                parts = worker.ask("profile", bundle=str(variant.model(role)), role=role, ids=ids, count=PROFILED)
-            memory, taken = zip(*rounds_of[1:], strict=True)
-            step, weights = statistics.median(taken), size_of(*variant.files(role))
-            share = statistics.median(weights / seconds / speed for speed, seconds in rounds_of[1:])
-            profiled = sum(parts.values())
-            report.data[f"{role}, {title}"] = {
-                "seconds": taken,
-                "memory_bytes_per_second": memory,
-                "parts": parts,
-                "bytes": weights,
-            }
+            found = _measured(title, role, rounds)
+            report.data[f"{role}, {title}"] = found
+            lines.append((title, *_cells(found)))
             shown[f"{TITLES[role].split('-')[0]}, {title.removeprefix('nudge-onnx ')}"] = {
-                part: 1e3 * parts.get(part, 0.0) for part in PARTS
+                part: 1e3 * found["parts"].get(part, 0.0) for part in PARTS
             }
-            lines.append(
-                (
-                    title,
-                    f"{weights / 1e6:.0f}",
-                    f"{1e3 * step:.2f}",
-                    f"{weights / step / 1e9:.1f}",
-                    f"{statistics.median(memory) / 1e9:.1f}",
-                    f"{100 * share:.0f} %",
-                    f"{1e3 * profiled:.2f}",
-                    *(f"{100 * parts.get(part, 0.0) / profiled:.0f} %" for part in PARTS),
-                )
-            )
             print(f"operators: {title}, {role} model: done", file=sys.stderr)
         head = ("", "MB", "ms a step", "GB/s", "memory, GB/s", "share of it", "ms profiled", *PARTS)
         report.table(TITLES[role], head, lines)
@@ -78,6 +53,36 @@ def operators(rounds: int) -> None:
         stacked(axes[0], shown, "ms a step, with the profiler")
     report.picture(path, "Milliseconds of a step by kind of operator")
     report.save()
+
+
+def _measured(title: str, role: str, rounds: int) -> dict[str, Any]:
+    """Seconds of a step and the speed of memory in each round, seconds by part, and bytes of weights."""
+    variant, ids = VARIANTS[title], ids_of(role, PROMPT)
+    memory, seconds = [], []
+    with open_variant(variant, role, 512) as worker:
+        for _ in range(rounds + 1):
+            memory.append(read_speed(cores()))
+            seconds.append(worker.ask("decode", ids=ids, count=STEPS)["seconds"] / STEPS)
+    with Worker("profiled", "ours") as worker:
+        parts = worker.ask("profile", bundle=str(variant.model(role)), role=role, ids=ids, count=PROFILED)
+    weights = size_of(*variant.files(role))
+    # The first round warms up.
+    return {"seconds": seconds[1:], "memory_bytes_per_second": memory[1:], "parts": parts, "bytes": weights}
+
+
+def _cells(found: Mapping[str, Any]) -> Iterator[str]:
+    """The columns of one line of the table."""
+    seconds, memory, parts, weights = (found[k] for k in ("seconds", "memory_bytes_per_second", "parts", "bytes"))
+    step, profiled = statistics.median(seconds), sum(parts.values())
+    share = statistics.median(weights / taken / speed for taken, speed in zip(seconds, memory, strict=True))
+    yield f"{weights / 1e6:.0f}"
+    yield f"{1e3 * step:.2f}"
+    yield f"{weights / step / 1e9:.1f}"
+    yield f"{statistics.median(memory) / 1e9:.1f}"
+    yield f"{100 * share:.0f} %"
+    yield f"{1e3 * profiled:.2f}"
+    for part in PARTS:
+        yield f"{100 * parts.get(part, 0.0) / profiled:.0f} %"
 
 
 def read_speed(threads: int) -> float:

@@ -46,20 +46,18 @@ def scaled_bundle(precision: str, extra: int = EXTRA_LAYERS) -> Path:
 
 
 def _with_layers_apart(precision: str) -> Path:
-    """The bundle of the real pair as it is before layers are joined in branches."""
-
-    def make(partial: Path) -> None:
+    """The bundle of the real pair as it is before layers are joined in branches, exported once."""
+    folder = MADE / f"apart-{precision}-{fingerprint([BUNDLES / precision / MANIFEST])}"
+    if not folder.is_dir():  # an export leaves all of it, or nothing
         request = Request(
             sources={role: str(there(file)) for role, file in GGUF.items()},
-            output=partial,
+            output=folder,
             precisions=dict.fromkeys(GGUF, precision),
             skipped_passes=("join-branches",),
             work=EXPORTS,
         )
-        partial.rmdir()  # an export wants to make its folder
         export(request, Progress())
-
-    return once(MADE / f"apart-{precision}-{fingerprint([BUNDLES / precision / MANIFEST])}", make)
+    return folder
 
 
 def scale_bundle(source: Bundle, output: Path, extra: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from .serve import serve_lines
 
 _WARM_UP = 8
-KINDS = {
+_KINDS = {
     "MatMulNBits": "products",
     "MatMul": "products",
     "GroupQueryAttention": "attention",
@@ -39,7 +39,7 @@ def by_kind(events: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], int]:
             continue
         while around and around[-1][0] <= event["ts"]:
             around.pop()
-        kind = KINDS.get(event["args"]["op_name"], "the rest")
+        kind = _KINDS.get(event["args"]["op_name"], "the rest")
         spent[kind] += event["dur"]
         if around:
             spent[around[-1][1]] -= event["dur"]
