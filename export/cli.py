@@ -31,7 +31,13 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--precision", type=_PRECISION, help="Of all models. Default: int8 for cpu, else fp16.")
 @click.option("--base-precision", type=_PRECISION, help="Of the base model.")
 @click.option("--nudge-precision", type=_PRECISION, help="Of the nudging model.")
-@click.option("--target", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu", show_default=True)
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    default="cpu",
+    show_default=True,
+    help="What the graphs are to run on.",
+)
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of all hub ids.")
 @click.option("--base-revision", metavar="REV", help="Of the base model.")
 @click.option("--nudge-revision", metavar="REV", help="Of the nudging model.")
