@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from gguf import LlamaFileType
 from transformers import GenerationConfig
 
-from nudge_onnx.bundle import sha256_of
 from nudge_onnx.errors import SourceError
 
+from .configuration import configuration_of
 from .metadata import Metadata, read_metadata
+from .parts import parts_of
 from .tokenizer import build_tokenizer, for_transformers
 from .vocabulary import Vocabulary
-from .weights import check_architecture, load_weights
+from .weights import load_weights
 
 __all__ = ["PROVENANCE", "to_checkpoint"]
 
@@ -32,12 +35,12 @@ def to_checkpoint(gguf: Path, folder: Path) -> None:
     tokenizer that cannot be rebuilt exactly.
     """
     metadata = read_metadata(gguf)
-    check_architecture(metadata)
+    config = configuration_of(metadata)
     tokenizer, vocabulary = build_tokenizer(metadata)
     wrapped = for_transformers(tokenizer, vocabulary, metadata)
-    model = load_weights(gguf, metadata)
-    if model.get_input_embeddings().num_embeddings != len(vocabulary.tokens):
+    if config["vocab_size"] != len(vocabulary.tokens):
         raise SourceError(f"{gguf} has not one embedding per token; its tokenizer belongs to another model")
+    model = load_weights(metadata, config)
     _set_special_ids(model, vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -63,14 +66,24 @@ def _provenance(gguf: Path, metadata: Metadata) -> dict[str, Any]:
         "organization": metadata.get("general.organization", str, "") or None,
         "licence": metadata.get("general.license", str, "") or None,
         "licence_link": metadata.get("general.license.link", str, "") or None,
-        "file": gguf.name,
-        "sha256": sha256_of(gguf),
+        "file": metadata.file,
+        "sha256": _sha256(parts_of(gguf)),
         "quantization": _quantization(metadata),
         "base_models": [
             {key: metadata.get(f"general.base_model.{n}.{key}", str, "") or None for key in ("name", "repo_url")}
             for n in range(count)
         ],
     }
+
+
+def _sha256(parts: Sequence[Path]) -> str:
+    """Of the parts' bytes, one part behind the other."""
+    digest = sha256()
+    for part in parts:
+        with part.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _quantization(metadata: Metadata) -> str | None:

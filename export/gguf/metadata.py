@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from nudge_onnx.errors import SourceError
 
-from .reader import MAGIC, read_head
+from .parts import parts_of
+from .reader import MAGIC, Head, Tensor, read_head
 
 __all__ = ["Metadata", "read_metadata"]
 
@@ -23,8 +24,8 @@ class Metadata:
     file: str
     """The file's name, for messages."""
     values: Mapping[str, Any]
-    tensors: Mapping[str, int]
-    """Number of weights of each tensor."""
+    tensors: Mapping[str, Tensor]
+    """Of all parts."""
 
     @property
     def architecture(self) -> str:
@@ -54,10 +55,33 @@ class Metadata:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read a GGUF file's metadata; of the tensors only names and sizes.
+    """Read a GGUF file's metadata; of the tensors only names, sizes and places.
 
-    Raises `SourceError` if there is no such file, if it is no GGUF file, is truncated or corrupt, or one shard of many.
+    `path` is a file, or any part of a split one. Raises `SourceError` if there is no such file, if a part is missing,
+    and for a part that is no GGUF file, is truncated or corrupt, or belongs to another file.
     """
+    parts = parts_of(path)
+    heads = [_head(part) for part in parts]
+    first = Metadata(parts[0].name, heads[0].values, {})
+    tensors: dict[str, Tensor] = {}
+    for number, (part, head) in enumerate(zip(parts, heads, strict=True)):
+        own = Metadata(part.name, head.values, head.tensors)
+        count = own.get("split.count", int, 0) or 1
+        if count != len(parts) or (count > 1 and own.require("split.no", int) != number):
+            raise SourceError(
+                f"{part} says that it is part {own.get('split.no', int, 0) + 1} of {count}, and its name says "
+                f"{number + 1} of {len(parts)}; give all parts the names that they were downloaded with"
+            )
+        if twice := tensors.keys() & head.tensors.keys():
+            raise SourceError(f"{part} holds {min(twice)}, as an earlier part does; download all parts again")
+        tensors |= head.tensors
+    expected = first.get("split.tensors.count", int, len(tensors))
+    if expected != len(tensors):
+        raise SourceError(f"{path}: its parts hold {len(tensors)} of {expected} tensors; download all of them again")
+    return Metadata(first.file, first.values, tensors)
+
+
+def _head(path: Path) -> Head:
     try:
         with path.open("rb") as stream:
             magic = stream.read(len(MAGIC))
@@ -66,12 +90,7 @@ def read_metadata(path: Path) -> Metadata:
     if magic != MAGIC:
         raise SourceError(f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}")
     try:
-        head = read_head(path)
+        return read_head(path)
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path} is corrupt or truncated ({reason}); download it again") from None
-    metadata = Metadata(path.name, head.values, head.tensors)
-    shards = metadata.get("split.count", int, 1)
-    if shards > 1:
-        raise SourceError(f"{path} is one of {shards} shards; merge them into one GGUF file first")
-    return metadata

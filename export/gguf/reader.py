@@ -2,6 +2,7 @@
 
 `gguf.GGUFReader` is not used for that: it takes a length in the file at its word, so that one wrong byte can keep it
 busy for ever. Here nothing is read beyond the end of the file, and every tensor is known to lie inside it.
+Weights are read one tensor at a time.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, dequantize
+from numpy.typing import NDArray
 
-__all__ = ["MAGIC", "Head", "read_head"]
+__all__ = ["MAGIC", "Head", "Tensor", "read_head"]
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -37,13 +40,41 @@ NUMBERS = {
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies, and how it is stored."""
+
+    path: Path
+    shape: tuple[int, ...]
+    """As NumPy has it: rows first, which a file lists last."""
+    kind: GGMLQuantizationType
+    offset: int
+    """From the beginning of the file, in bytes."""
+    size: int
+    """In bytes."""
+
+    @property
+    def weights(self) -> int:
+        """How many."""
+        return math.prod(self.shape)
+
+    def read(self) -> NDArray[np.float32]:
+        """The weights in fp32; raises `NotImplementedError` for a kind that cannot be unpacked."""
+        stored = np.fromfile(self.path, dtype=np.uint8, count=self.size, offset=self.offset)
+        plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(self.kind)
+        if plain is not None:
+            return stored.view(plain).reshape(self.shape).astype(np.float32)
+        # In rows: gguf unpacks a few of them at a time, which keeps what it needs besides small.
+        unpacked: NDArray[np.float32] = dequantize(stored.reshape(*self.shape[:-1], -1), self.kind)
+        return unpacked.reshape(self.shape)
+
+
+@dataclass(frozen=True)
 class Head:
     """What stands before the weights."""
 
     values: dict[str, Any]
     """Numbers, flags, strings, and lists of one of these."""
-    tensors: dict[str, int]
-    """Number of weights of each tensor."""
+    tensors: dict[str, Tensor]
 
 
 def read_head(path: Path) -> Head:
@@ -60,26 +91,33 @@ def read_head(path: Path) -> Head:
         for _ in range(pair_count):
             key = cursor.string()
             values[key] = cursor.value(GGUFValueType(cursor.number("I")))
-        listed = [_tensor(cursor) for _ in range(tensor_count)]
+        listed = [_tensor(cursor, path) for _ in range(tensor_count)]
         alignment = values.get("general.alignment", ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0:
             raise ValueError(f"alignment {alignment!r}")
         begin = math.ceil(stream.tell() / alignment) * alignment
-        for name, _, offset, size in listed:
-            if begin + offset + size > cursor.size:
+        tensors: dict[str, Tensor] = {}
+        for name, tensor in listed:
+            if name in tensors:
+                raise ValueError(f"tensor {name} is listed twice")
+            tensors[name] = placed = replace(tensor, offset=begin + tensor.offset)
+            if placed.offset + placed.size > cursor.size:
                 raise ValueError(f"tensor {name} reaches beyond the end of the file")
-    return Head(values, {name: weights for name, weights, _, _ in listed})
+    return Head(values, tensors)
 
 
-def _tensor(cursor: _Cursor) -> tuple[str, int, int, int]:
-    """Name, number of weights, offset and size in bytes of the next tensor in the list."""
+def _tensor(cursor: _Cursor, path: Path) -> tuple[str, Tensor]:
+    """Name and place of the next tensor in the list; its offset is still from the end of the head."""
     name = cursor.string()
     dimensions = cursor.number("I")
     if dimensions > MAX_DIMENSIONS:
         raise ValueError(f"tensor {name} has {dimensions} dimensions")
-    weights = math.prod(cursor.number("Q") for _ in range(dimensions))
-    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(cursor.number("I"))]
-    return name, weights, cursor.number("Q"), weights // block * size
+    shape = tuple(cursor.numbers("Q", dimensions)[::-1])
+    kind = GGMLQuantizationType(cursor.number("I"))
+    block, size = GGML_QUANT_SIZES[kind]
+    if math.prod(shape[-1:]) % block:
+        raise ValueError(f"tensor {name} has rows of {shape[-1]} weights in blocks of {block}")
+    return name, Tensor(path, shape, kind, cursor.number("Q"), math.prod(shape) // block * size)
 
 
 @dataclass(frozen=True)

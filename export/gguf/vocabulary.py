@@ -14,6 +14,8 @@ from .metadata import Metadata
 
 __all__ = ["Vocabulary", "read_vocabulary"]
 
+NONE = 2**32 - 1
+"""-1 as an unsigned number, which is how some converters say that there is no such token."""
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Any of these ends a generation: of text, of turn, of message. Files name those that their model has."""
 
@@ -88,6 +90,8 @@ def read_vocabulary(metadata: Metadata, add_bos: bool) -> Vocabulary:
 
 def _token_id(metadata: Metadata, key: str, size: int) -> int | None:
     value: Any = metadata.get(f"tokenizer.ggml.{key}", int, -1)
+    if value == NONE:
+        return None
     if value >= size:
         raise SourceError(f"{metadata.file}: {key} is {value}, beyond its {size} tokens; it is corrupt")
     return value if value >= 0 else None

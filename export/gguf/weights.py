@@ -1,69 +1,138 @@
-"""A GGUF file's weights as a transformers model in fp32."""
+"""A GGUF file's weights as a transformers model in fp32.
+
+Names, the order of rows and the norms' offsets are undone here, as llama.cpp's conversion makes them.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.modeling_utils import no_init_weights
 
 from nudge_onnx.errors import SourceError
 
 from .metadata import Metadata
+from .reader import Tensor
+from .rotary import FACTORS, LONG, SHORT
 
-__all__ = ["ARCHITECTURES", "check_architecture", "load_weights"]
+__all__ = ["load_weights"]
 
-ARCHITECTURES = ("gemma3", "llama", "qwen2", "qwen3")
-"""Architectures whose every parameter transformers reads from a GGUF file and whose graph Optimum exports."""
+Array = NDArray[np.float32]
+
+OUTSIDE = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+INSIDE = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+GEMMA_INSIDE = INSIDE | {"ffn_norm": "pre_feedforward_layernorm"}
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    "gemma2": GEMMA_INSIDE,
+    "gemma3": GEMMA_INSIDE,
+    "phi3": INSIDE | {"ffn_up": "mlp.gate_up_proj"},
+}
+PERMUTED = ("llama", "mistral", "olmo")
+"""llama.cpp turns neighbours in a head where transformers turns what lies half a head apart: rows are reordered."""
+SHIFTED = ("gemma", "gemma2", "gemma3")
+"""Files hold the norms' weights plus one, which is what they multiply with."""
+ROTARY = (FACTORS, LONG, SHORT)
+"""Tensors that belong to the configuration."""
+_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)", re.ASCII)
+_ATTENTION_BIAS = re.compile(r"self_attn\.[qkvo]_proj\.bias$")
 
 
-def check_architecture(metadata: Metadata) -> None:
-    """Raise `SourceError` for a model that transformers would load with parts missing, or not at all."""
-    name = metadata.architecture
-    if name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise SourceError(
-            f"{metadata.file}: architecture {name!r} is not supported ({known}); use the original checkpoint"
-        )
-    # transformers reads rope_theta alone, so a scaled model would go wrong without a word at long contexts.
-    scaling = metadata.get(f"{name}.rope.scaling.type", str, "none")
-    if scaling != "none" or "rope_freqs.weight" in metadata.tensors:
-        raise SourceError(f"{metadata.file}: scaled rotary embedding is not supported; use the original checkpoint")
+def load_weights(metadata: Metadata, config: Mapping[str, Any]) -> Any:
+    """A `PreTrainedModel` of this configuration on the CPU, with the weights of a GGUF file.
 
-
-def load_weights(path: Path, metadata: Metadata) -> Any:
-    """Dequantise the weights of a GGUF file into a `PreTrainedModel` on the CPU.
-
-    Raises `SourceError` if a tensor is of a kind that cannot be read, is missing, is left over, or holds NaN or
-    infinity.
+    Raises `SourceError` if a tensor is of a kind that cannot be read, is missing, is left over, has another shape than
+    the configuration gives it, or holds NaN or infinity.
     """
+    file = metadata.file
     try:
-        # The steps of from_pretrained(gguf_file=...), which besides wants accelerate and looks at the file's siblings.
-        config = AutoConfig.for_model(**load_gguf_checkpoint(path)["config"])
-        if metadata.architecture == "gemma3":
-            # The file has no such key; llama.cpp scales by the head's size where the rotary embedding is not scaled.
-            config.query_pre_attn_scalar = config.head_dim
         with no_init_weights():
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
         model.tie_weights()  # no_init_weights leaves that out too
-        tensors = load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"]
-        unfit = model.load_state_dict(tensors, strict=False)
-    # Where it fails on a damaged file is not ours to foresee: the configuration is in there too.
-    except Exception as error:
+    except (ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise SourceError(f"{path} cannot be loaded ({reason}); download it again") from error
-    tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
-    missing = sorted(set(unfit.missing_keys) - tied)
-    if missing:
-        raise SourceError(f"{path} lacks weights of its own architecture, such as {missing[0]}; download it again")
-    # transformers drops a tensor it has no place for without a word: count them.
-    expected, found = sum(metadata.tensors.values()), sum(weight.numel() for weight in model.parameters())
-    if expected != found:
-        raise SourceError(f"{path} holds {expected} weights, its architecture takes {found}; it is not a plain model")
-    for name, weight in model.named_parameters():
-        if not bool(torch.isfinite(weight).all()):
-            raise SourceError(f"{path} holds NaN or infinity in {name}; download it again")
+        raise SourceError(f"{file}: there is no model of its sizes ({reason}); convert it to GGUF again") from error
+    # Tied weights are one parameter, and it has the name of the embedding here.
+    wanted = dict(model.named_parameters())
+    for name, tensor in _renamed(metadata):
+        parameter = wanted.pop(name, None)
+        if parameter is None:
+            raise SourceError(f"{file} holds {name}, which its architecture has no place for; it is not a plain model")
+        if tensor.shape != tuple(parameter.shape):
+            raise SourceError(
+                f"{file}: {name} is of shape {tensor.shape}, its metadata ask for {tuple(parameter.shape)}; "
+                "convert the model to GGUF again"
+            )
+        weight = _as_transformers(_read(tensor, name, file), name, metadata.architecture, config)
+        if not bool(np.isfinite(weight).all()):
+            raise SourceError(f"{file} holds NaN or infinity in {name}; download it again")
+        parameter.data.copy_(torch.from_numpy(weight))
+    for name in list(wanted):
+        # Llama's configuration has biases for all four or for none; a file may have them for three.
+        if _ATTENTION_BIAS.search(name) and metadata.architecture in ("llama", "mistral"):
+            wanted.pop(name).data.zero_()
+    if wanted:
+        raise SourceError(f"{file} lacks weights of its own architecture, such as {min(wanted)}; download it again")
     return model.eval()
+
+
+def _renamed(metadata: Metadata) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor under its name in transformers; one without a place keeps its own."""
+    inside = RENAMED.get(metadata.architecture, INSIDE)
+    for name, tensor in metadata.tensors.items():
+        if name in ROTARY:
+            continue
+        layer = _LAYER.fullmatch(name)
+        if layer is not None and layer[2] in inside:
+            yield f"model.layers.{layer[1]}.{inside[layer[2]]}.{layer[3]}", tensor
+        else:
+            yield OUTSIDE.get(name, name), tensor
+
+
+def _read(tensor: Tensor, name: str, file: str) -> Array:
+    try:
+        return tensor.read()
+    except (NotImplementedError, ValueError) as error:
+        raise SourceError(
+            f"{file}: {name} is of kind {tensor.kind.name}, which cannot be unpacked; use another quantization"
+        ) from error
+
+
+def _as_transformers(weight: Array, name: str, architecture: str, config: Mapping[str, Any]) -> Array:
+    if architecture in SHIFTED and name.endswith("norm.weight"):
+        return weight - 1
+    if architecture in PERMUTED and ".self_attn.q_proj." in name:
+        return _halves_apart(weight, config["num_attention_heads"])
+    if architecture in PERMUTED and ".self_attn.k_proj." in name:
+        return _halves_apart(weight, config["num_key_value_heads"])
+    return weight
+
+
+def _halves_apart(weight: Array, heads: int) -> Array:
+    """Rows 2i and 2i + 1 of a head become rows i and half a head + i."""
+    pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weight.shape)

@@ -120,7 +120,22 @@ def test_damaged_head_is_read_or_refused_and_never_hangs(tmp_path: Path) -> None
         ({"pre": "default"}, "pre-tokenizer 'default' is not supported"),
         ({"pre": None}, "pre-tokenizer '(none)' is not supported"),
         ({"model": "bert"}, "tokenizer kind 'bert' is not supported"),
-        ({"llama__rope__scaling__type": "yarn"}, "scaled rotary embedding"),
+        ({"general__type": "adapter"}, "is of type 'adapter' and no model"),
+        ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type = yarn is not supported"),
+        ({"llama__rope__scaling__type": "longrope"}, "longrope is supported in phi3 only"),
+        ({"llama__rope__scaling__attn_factor": 1.2}, "llama.rope.scaling.attn_factor = 1.2"),
+        ({"llama__rope__dimension_count": 8}, "llama.rope.dimension_count = 8 is not supported (a head has 16"),
+        ({"llama__attention__scale": 0.5}, "llama.attention.scale = 0.5 is not supported"),
+        ({"llama__attention__value_length": 8}, "llama.attention.value_length = 8"),
+        ({"llama__attention__causal": False}, "llama.attention.causal = False"),
+        ({"llama__attention__head_count_kv": [2, 4]}, "it differs from layer to layer"),
+        ({"llama__attention__head_count": 0}, "llama.attention.head_count = 0 is not supported"),
+        ({"block_count": 2**31}, "llama.block_count = 2147483648 is not supported (the file holds 21 tensors)"),
+        ({"embedding_length": 2**20, "llama__attention__key_length": 16}, "llama.embedding_length = 1048576"),
+        ({"llama__expert_count": 8}, "llama.expert_count = 8"),
+        ({"llama__logit_scale": 0.25}, "llama.logit_scale = 0.25"),
+        ({"llama__something__new": 1}, "llama.something.new = 1 is not supported (it may change the model)"),
+        ({"context_length": None}, "lacks llama.context_length"),
         ({"merges": ["q zz"]}, "'q zz'"),
         ({"eos_token_id": 5000}, "eos_token_id is 5000"),
         ({"eos_token_id": None, "eot_token_id": None}, "names no end token"),
@@ -129,7 +144,7 @@ def test_damaged_head_is_read_or_refused_and_never_hangs(tmp_path: Path) -> None
         ({"tokens": [1, 2]}, "is no list of str"),
         ({"tokens": None}, "lacks tokenizer.ggml.tokens"),
         ({"context_length": "long"}, "llama.context_length is not of type int"),
-        ({"split__count": 3}, "one of 3 shards"),
+        ({"split__count": 3, "split__no": 0}, "says that it is part 1 of 3"),
     ],
 )
 def test_what_cannot_be_rebuilt_is_refused_by_name(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
@@ -143,13 +158,66 @@ def test_missing_weight_is_refused(tmp_path: Path) -> None:
 
 
 def test_weight_without_a_place_is_refused(tmp_path: Path) -> None:
-    write_llama(tmp_path / "tiny.gguf", extra="blk.0.attn_q.bias")
-    assert "is not a plain model" in refusal(tmp_path / "tiny.gguf")
+    write_llama(tmp_path / "tiny.gguf", extra="blk.0.attn_q_norm.weight")
+    assert "model.layers.0.self_attn.q_norm.weight, which its architecture has no place for" in refusal(
+        tmp_path / "tiny.gguf"
+    )
 
 
-def test_rotary_factors_are_refused(tmp_path: Path) -> None:
+def test_weight_of_another_shape_is_refused(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf", byte_level_values(llama__feed_forward_length=128))
+    assert "mlp.gate_proj.weight is of shape (96, 64), its metadata ask for (128, 64)" in refusal(
+        tmp_path / "tiny.gguf"
+    )
+
+
+def test_rotary_factors_that_follow_no_rule_are_refused(tmp_path: Path) -> None:
+    write_llama(
+        tmp_path / "tiny.gguf", extra="rope_freqs.weight", extra_weights=[1.0, 5.0, 1.0, 3.0, 1.0, 1.0, 2.0, 8.0]
+    )
+    assert "do not follow Llama 3's rule" in refusal(tmp_path / "tiny.gguf")
+
+
+def test_rotary_factors_of_1_change_nothing(tmp_path: Path) -> None:
     write_llama(tmp_path / "tiny.gguf", extra="rope_freqs.weight")
-    assert "scaled rotary embedding" in refusal(tmp_path / "tiny.gguf")
+    to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "checkpoint")
+    assert json.loads((tmp_path / "checkpoint" / "config.json").read_text())["rope_scaling"] is None
+
+
+def test_biases_of_three_projections_stand_beside_none(tmp_path: Path) -> None:
+    """Llama's configuration in transformers has attention biases for all four or for none."""
+    values = byte_level_values()
+    draw = np.random.default_rng(1)
+    biases = {
+        f"blk.{n}.attn_{part}.bias": draw.random(size)
+        for n in range(2)
+        for part, size in (("q", 64), ("k", 32), ("v", 32))
+    }
+    write_llama(tmp_path / "tiny.gguf", values, more={name: bias.astype(np.float32) for name, bias in biases.items()})
+    to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "checkpoint")
+    attention = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint").model.layers[1].self_attn
+    np.testing.assert_allclose(attention.v_proj.bias.detach().numpy(), biases["blk.1.attn_v.bias"], rtol=1e-6)
+    assert not attention.o_proj.bias.any()
+
+
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.BF16, GGMLQuantizationType.F16, GGMLQuantizationType.Q4_1])
+def test_other_kinds_of_weights_are_read(tmp_path: Path, kind: GGMLQuantizationType) -> None:
+    weights = write_llama(tmp_path / "tiny.gguf", kind=kind)
+    to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "checkpoint")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint")
+    for name, weight in model.named_parameters():
+        np.testing.assert_array_equal(weight.detach().numpy(), weights[name], err_msg=name)
+
+
+def test_a_kind_that_cannot_be_unpacked_is_refused_by_name(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf", more={"blk.0.attn_q.bias": np.zeros(64, dtype=np.int32)})
+    assert "is of kind I32, which cannot be unpacked" in refusal(tmp_path / "tiny.gguf")
+
+
+def test_an_id_of_minus_1_as_an_unsigned_number_names_no_token(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf", byte_level_values(tokenizer__ggml__padding_token_id=2**32 - 1))
+    to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "checkpoint")
+    assert json.loads((tmp_path / "checkpoint" / "config.json").read_text()).get("pad_token_id") is None
 
 
 def test_nan_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, TokenType, deq
 from numpy.typing import NDArray
 from tokenizers.pre_tokenizers import ByteLevel
 
-__all__ = ["BYTES", "MERGES", "TOKENS", "byte_level_values", "write_llama"]
+__all__ = ["BYTES", "MERGES", "TOKENS", "add_value", "byte_level_values", "write_llama"]
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 64, 96, 2, 4, 2
 HEAD = HIDDEN // HEADS
@@ -68,17 +69,19 @@ def write_llama(
     tied: bool = False,
     without: str = "",
     extra: str = "",
+    extra_weights: Sequence[float] = (1.0,) * (HEAD // 2),
+    more: Mapping[str, NDArray[Any]] | None = None,
     spoil: bool = False,
 ) -> dict[str, Array]:
     """Write the file; returns the weights under their transformers names, as they are after the rounding of `kind`.
 
-    `without` leaves a tensor out, `extra` adds one that Llama has no place for, `spoil` puts NaN into the last norm.
+    `without` leaves a tensor out, `extra` adds one with these weights, `more` others, `spoil` makes a weight NaN.
     """
     draw = np.random.default_rng(0)
     weights: dict[str, Array] = {}
     writer = GGUFWriter(path, "llama")
     for key, value in (byte_level_values() if values is None else values).items():
-        _add(writer, key, value)
+        add_value(writer, key, value)
     for ours, theirs, shape in _tensors(tied):
         tensor = draw.standard_normal(shape, dtype=np.float32)
         if spoil and ours == "output_norm.weight":
@@ -91,7 +94,9 @@ def write_llama(
         heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(ours.split(".")[-2])
         weights[theirs] = _as_transformers(rounded, heads) if heads else rounded
     if extra:
-        writer.add_tensor(extra, np.ones(HEAD // 2, dtype=np.float32))
+        writer.add_tensor(extra, np.array(extra_weights, dtype=np.float32))
+    for name, weights_of in (more or {}).items():
+        writer.add_tensor(name, weights_of)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -130,7 +135,8 @@ def _as_transformers(weight: Array, heads: int) -> Array:
     return np.concatenate([part for head in rows for part in (head[0::2], head[1::2])])
 
 
-def _add(writer: GGUFWriter, key: str, value: Any) -> None:
+def add_value(writer: GGUFWriter, key: str, value: Any) -> None:
+    """Add a key with the type that its value has in Python; lists of numbers are of int32."""
     if key == "general.architecture":
         writer.kv_data[0].pop(key, None)
     if isinstance(value, bool):
