@@ -96,7 +96,7 @@ def _read(role: str, request: Request, base_template: str, work: Path, progress:
         if not end_token_ids(checkpoint.folder, config, tokenizer):
             raise SourceError(f"{src} names no end token, so a nudging model of it could never end an answer")
         return _Model(checkpoint, config, tokenizer, prompt)
-    if looks_aligned(tokenizer, f"{src} {checkpoint.source.name}"):
+    if looks_aligned(tokenizer, " ".join([src, checkpoint.source.name, *checkpoint.aliases])):
         progress.note(f"warning: {src} looks like an instruct model; the {role} model should be a pretrained one")
     return _Model(checkpoint, config, tokenizer, base_prompt(base_template))
 

@@ -44,11 +44,16 @@ def chat_prompt(tokenizer: Any, name: str) -> Prompt:
 
 
 def looks_aligned(tokenizer: Any, name: str) -> bool:
-    """Whether a base model seems to be an instruct model: it has a chat template, and name or template says so."""
-    template = tokenizer.chat_template
+    """Whether a base model seems to be an instruct model: it has a chat template, and name or template says so.
+
+    A template says so too where it ends a turn with what ends a text: pretrained models that come with the template
+    of their family keep an end of text of their own. `name` is all that a checkpoint is called, by itself as well.
+    """
+    template = str(tokenizer.chat_template or "")
     if not template:
         return False
-    return bool(_ALIGNED_NAME.search(name) or _ALIGNED_TEMPLATE.search(str(template)))
+    ends_turns = bool(tokenizer.eos_token) and str(tokenizer.eos_token) in template
+    return ends_turns or bool(_ALIGNED_NAME.search(name) or _ALIGNED_TEMPLATE.search(template))
 
 
 def read_template(file_or_text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class Checkpoint:
 
     folder: Path
     source: Source
+    aliases: tuple[str, ...] = ()
+    """What a GGUF file calls its model: name, fine-tuning, tags."""
 
 
 def fetch(src: str, scratch: Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
@@ -37,7 +40,8 @@ def fetch(src: str, scratch: Path, *, revision: str | None = None, trust_remote_
     """
     path = Path(src).expanduser()
     if path.is_dir():
-        return _folder(path)
+        gguf = _only_gguf(path)
+        return _folder(path) if gguf is None else _gguf(gguf, scratch)
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise SourceError(f"{src} is a file and no .gguf; give a .gguf file, a checkpoint folder or a hub id")
@@ -59,18 +63,39 @@ def _folder(folder: Path) -> Checkpoint:
         sha256=known.get("sha256"),
         licence=known.get("licence") or _licence(folder),
     )
-    return Checkpoint(folder, source)
+    return Checkpoint(folder, source, _aliases(known))
+
+
+def _only_gguf(folder: Path) -> Path | None:
+    """The GGUF file of a folder that holds one and no checkpoint; `SourceError` for several."""
+    if (folder / "config.json").exists() or not any(folder.glob("*.[gG][gG][uU][fF]")):
+        return None
+    from .gguf import wholes_in
+
+    files = wholes_in(folder)
+    if len(files) > 1:
+        raise SourceError(
+            f"{folder} holds {len(files)} .gguf files ({files[0].name}, {files[1].name}"
+            f"{', ...' if len(files) > 2 else ''}); name one of them"
+        )
+    return files[0]
 
 
 def _gguf(path: Path, scratch: Path) -> Checkpoint:
-    from .gguf import to_checkpoint
+    from .gguf import parts_of, to_checkpoint, whole_name
 
     with quiet():
-        folder = once(scratch / f"checkpoint-{fingerprint([path])}", lambda partial: to_checkpoint(path, partial))
+        parts = fingerprint(parts_of(path))
+        folder = once(scratch / f"checkpoint-{parts}", lambda partial: to_checkpoint(path, partial))
     known = _provenance(folder)
     # The name inside is often that of a training run; users know their files.
-    source = Source(name=path.stem, kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))
-    return Checkpoint(folder, source)
+    source = Source(name=whole_name(path), kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))
+    return Checkpoint(folder, source, _aliases(known))
+
+
+def _aliases(known: Mapping[str, Any]) -> tuple[str, ...]:
+    named = [known.get("name"), known.get("finetune"), *(known.get("tags") or [])]
+    return tuple(str(name) for name in named if name)
 
 
 def check_folder(folder: Path, name: str) -> None:

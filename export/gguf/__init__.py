@@ -1,5 +1,6 @@
-"""GGUF files as checkpoints: weights through transformers, tokenizer and chat template from the file's own metadata."""
+"""GGUF files as checkpoints: weights, tokenizer and chat template from the file alone."""
 
 from .checkpoint import PROVENANCE, to_checkpoint
+from .parts import parts_of, whole_name, wholes_in
 
-__all__ = ["PROVENANCE", "to_checkpoint"]
+__all__ = ["PROVENANCE", "parts_of", "to_checkpoint", "whole_name", "wholes_in"]

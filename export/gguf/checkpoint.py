@@ -28,8 +28,8 @@ PROVENANCE = "provenance.json"
 def to_checkpoint(gguf: Path, folder: Path) -> None:
     """Write a checkpoint that `from_pretrained(folder)` loads: weights in fp32, tokenizer, chat template.
 
-    `provenance.json` beside them keeps `name`, `licence`, `quantization` and `base_models` of the file (`None` or
-    empty where it names none), and its `sha256`.
+    `provenance.json` beside them keeps `name`, `finetune`, `tags`, `licence`, `quantization` and `base_models` of the
+    file (`None` or empty where it names none), and its `sha256`. `gguf` may be any part of a split file.
 
     Raises `SourceError`, one line, for a file that is not GGUF, is corrupt or truncated, or of an architecture or
     tokenizer that cannot be rebuilt exactly.
@@ -63,6 +63,8 @@ def _provenance(gguf: Path, metadata: Metadata) -> dict[str, Any]:
     count = metadata.get("general.base_model.count", int, 0)
     return {
         "name": metadata.get("general.name", str, "") or None,
+        "finetune": metadata.get("general.finetune", str, "") or None,
+        "tags": [str(tag) for tag in metadata.get("general.tags", list, [])],
         "organization": metadata.get("general.organization", str, "") or None,
         "licence": metadata.get("general.license", str, "") or None,
         "licence_link": metadata.get("general.license.link", str, "") or None,

@@ -60,6 +60,8 @@ def test_a_nudging_model_without_chat_template_is_refused() -> None:
         ("org/model-2b", CHAT_TEMPLATE, False),
         ("org/Model-2B-Instruct", None, False),
         ("org/kitchen-spit-7b", CHAT_TEMPLATE, False),
+        ("model.gguf model Some Model Instruct", CHAT_TEMPLATE, True),
+        ("model.gguf", CHAT_TEMPLATE.replace("<|im_end|>", "</s>"), True),
     ],
 )
 def test_a_base_that_is_an_instruct_model_is_noticed(name: str, template: str | None, aligned: bool) -> None:

@@ -59,6 +59,8 @@ def test_folder_holds_what_from_pretrained_and_the_exporter_read(tmp_path: Path)
     assert not (folder / "tokenizer.model").exists()
     assert json.loads((folder / "provenance.json").read_text()) == {
         "name": "Tiny",
+        "finetune": None,
+        "tags": [],
         "organization": None,
         "licence": "apache-2.0",
         "licence_link": None,

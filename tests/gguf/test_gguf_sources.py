@@ -1,0 +1,46 @@
+"""GGUF files as the source of an export: what a user may name, and what its manifest then says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_gguf import byte_level_values, write_llama
+
+from nudge_onnx.errors import SourceError
+from nudge_onnx.export.prompts import looks_aligned
+from nudge_onnx.export.sources import fetch
+from nudge_onnx.export.tokenizer_file import load_tokenizer
+
+
+def test_a_folder_that_holds_one_gguf_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    write_llama(tmp_path / "model" / "tiny-Q8.gguf")
+    source = fetch(str(tmp_path / "model"), tmp_path / "scratch").source
+    assert (source.name, source.kind) == ("tiny-Q8", "gguf")
+
+
+def test_a_folder_that_holds_several_gguf_files_is_one_line(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf", "c.GGUF"):
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=r"holds 3 .gguf files \(a.gguf, b.gguf, ...\); name one of them$"):
+        fetch(str(tmp_path), tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+    ("changes", "aligned"),
+    [
+        ({}, False),
+        ({"general__name": "Tiny 2B It"}, True),
+        ({"general__finetune": "Instruct"}, True),
+        ({"general__tags": ["text-generation", "chat"]}, True),
+        ({"chat_template": "{{ messages[0]['content'] }}<|im_end|>"}, True),
+        ({"chat_template": None, "general__name": "Tiny Instruct"}, False),
+    ],
+)
+def test_an_instruct_model_is_known_by_what_its_file_says(
+    tmp_path: Path, changes: dict[str, object], aligned: bool
+) -> None:
+    write_llama(tmp_path / "model.gguf", byte_level_values(**changes))
+    checkpoint = fetch(str(tmp_path / "model.gguf"), tmp_path / "scratch")
+    assert looks_aligned(load_tokenizer(checkpoint.folder), " ".join(checkpoint.aliases)) is aligned
