@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from nudge_onnx.errors import SourceError
 
-from .byte_level import byte_level_tokenizer, pre_tokenizer_named
+from .byte_level import byte_level_tokenizer
 from .metadata import Metadata
+from .pre_tokenizers import pre_tokenizer_named
 from .sentencepiece_bpe import sentencepiece_tokenizer
 from .vocabulary import Vocabulary, read_vocabulary
 
@@ -27,7 +28,9 @@ def build_tokenizer(metadata: Metadata) -> tuple[Tokenizer, Vocabulary]:
     """
     model = metadata.require("tokenizer.ggml.model", str)
     if model == "gpt2":
-        pre = pre_tokenizer_named(metadata.get("tokenizer.ggml.pre", str, "(none)"), metadata.file)
+        if "tokenizer.ggml.pre" not in metadata.values:
+            raise SourceError(f"{metadata.file} names no pre-tokenizer (tokenizer.ggml.pre); convert it to GGUF again")
+        pre = pre_tokenizer_named(metadata.require("tokenizer.ggml.pre", str), metadata.file)
         vocabulary = read_vocabulary(metadata, add_bos=pre.add_bos)
         tokenizer = byte_level_tokenizer(vocabulary, metadata.require_list("tokenizer.ggml.merges", str), pre)
     elif model == "llama":

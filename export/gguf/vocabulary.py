@@ -18,6 +18,10 @@ NONE = 2**32 - 1
 """-1 as an unsigned number, which is how some converters say that there is no such token."""
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Any of these ends a generation: of text, of turn, of message. Files name those that their model has."""
+STRIPPING = ("phi3", "llama")
+"""Architecture and kind of tokenizer of Phi-3, whose tokens do so. A file has no key for it: llama.cpp goes by the
+name of the model, which converters spell in several ways."""
+NEVER_STRIP = ("<unk>", "<s>", "<|endoftext|>")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Vocabulary:
     unknown_id: int | None = None
     padding_id: int | None = None
     add_bos: bool = False
+    strips: bool = False
+    """Control and user-defined tokens take the white space behind them too, but for `NEVER_STRIP`."""
 
     def ids(self) -> dict[str, int]:
         """Token to id."""
@@ -51,7 +57,12 @@ class Vocabulary:
         """
         special = {TokenType.CONTROL, TokenType.UNKNOWN}
         return [
-            AddedToken(token, special=kind in special, normalized=False)
+            AddedToken(
+                token,
+                special=kind in special,
+                normalized=False,
+                rstrip=self.strips and token not in NEVER_STRIP,
+            )
             for token, kind in zip(self.tokens, self.types, strict=True)
             if kind in special or kind == TokenType.USER_DEFINED
         ]
@@ -82,6 +93,7 @@ def read_vocabulary(metadata: Metadata, add_bos: bool) -> Vocabulary:
         unknown_id=_token_id(metadata, "unknown_token_id", len(tokens)),
         padding_id=_token_id(metadata, "padding_token_id", len(tokens)),
         add_bos=metadata.get("tokenizer.ggml.add_bos_token", bool, add_bos),
+        strips=(metadata.values.get("general.architecture"), metadata.values.get("tokenizer.ggml.model")) == STRIPPING,
     )
     if vocabulary.add_bos and vocabulary.bos_id is None:
         raise SourceError(f"{metadata.file} asks for a BOS token and names none; convert it to GGUF again")

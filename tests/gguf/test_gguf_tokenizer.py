@@ -71,6 +71,14 @@ def test_a_character_outside_the_vocabulary_becomes_its_bytes_and_comes_back() -
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
 
 
+@pytest.mark.parametrize(("architecture", "strips"), [("phi3", True), ("llama", False)])
+def test_phi_3_s_tokens_take_the_space_behind_them(architecture: str, strips: bool) -> None:
+    tokenizer = built(scored(LETTERS) | {"general.architecture": architecture})
+    ids = tokenizer.encode("<b> \n a<s> a", add_special_tokens=False).ids
+    tokens = [tokenizer.id_to_token(index) for index in ids]
+    assert tokens == ["<b>", *([] if strips else ["▁", "<0x0A>", "▁"]), "a", "<s>", "▁", "a"]
+
+
 def test_control_tokens_are_plain_text_on_request() -> None:
     tokenizer = built(scored(LETTERS | {"<": -200.0, "s": -201.0, ">": -202.0}))
     assert pieces(tokenizer, "<s>") == ["<s>"]
