@@ -1,11 +1,13 @@
 """Tiny random checkpoints of each architecture, and the GGUF files that llama.cpp's conversion would make of them.
 
 Names of tensors are those of the `gguf` package's own tables, not of the code under test.
+`python tiny_checkpoints.py FOLDER` writes all files, for `record_llama_cpp_logits.py`.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,16 +154,17 @@ def random_model(case: Case) -> Any:
         }
         | changes,
     )
-    torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    draw = np.random.default_rng(0)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        weight = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
+        parameter.data.copy_(torch.from_numpy(weight * np.float32(0.2)))
     return model
 
 
-def write_gguf(path: Path, model: Any, case: Case) -> None:
-    """Write what llama.cpp's conversion makes of `model`, in fp32."""
-    architecture, _, keys = case
+def write_gguf(path: Path, model: Any, case: Case, architecture: str = "") -> None:
+    """Write what llama.cpp's conversion makes of `model`, in fp32; it names Mistral `llama`."""
+    architecture, keys = architecture or case[0], case[2]
     config = model.config
     written = "llama" if architecture == "mistral" else architecture
     kind = next(kind for kind, name in MODEL_ARCH_NAMES.items() if name == written)
@@ -224,3 +227,14 @@ def _factors(scaling: Mapping[str, Any] | None, config: Any) -> list[tuple[str, 
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     plain = 1.0 / config.rope_theta ** (torch.arange(0, config.head_dim, 2) / config.head_dim)
     return [("rope_freqs.weight", (plain / scaled).numpy().astype(np.float32))]
+
+
+def main() -> None:
+    """Write the file of every case to a folder."""
+    for name, case in CASES.items():
+        architecture = "llama" if case[0] == "mistral" else case[0]
+        write_gguf(Path(sys.argv[1]) / f"{name}.gguf", random_model(case), case, architecture)
+
+
+if __name__ == "__main__":
+    main()
