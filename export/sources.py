@@ -19,6 +19,7 @@ from .scratch import fingerprint, once
 __all__ = ["Checkpoint", "fetch"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+_WEIGHTS = ("*.safetensors*", "*.bin")
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---", re.DOTALL)
 
 
@@ -67,8 +68,13 @@ def _folder(folder: Path) -> Checkpoint:
 
 
 def _only_gguf(folder: Path) -> Path | None:
-    """The GGUF file of a folder that holds one and no checkpoint; `SourceError` for several."""
-    if (folder / "config.json").exists() or not any(folder.glob("*.[gG][gG][uU][fF]")):
+    """The GGUF file of a folder that holds one and no checkpoint; `SourceError` for several.
+
+    A `config.json` without weights is no checkpoint: many publishers put one beside their GGUF files.
+    """
+    if not any(folder.glob("*.[gG][gG][uU][fF]")) or (
+        (folder / "config.json").exists() and any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
+    ):
         return None
     from .gguf import wholes_in
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ NEUTRAL: Mapping[str, Any] = {
     "nextn_predict_layers": 0,
     "residual_scale": 1,
     "rope.scaling.attn_factor": 1,
+    "rope.scaling.yarn_attn_factor": 1,
+    "rope.scaling.yarn_ext_factor": 0,
     "swin_norm": False,
     "use_parallel_residual": False,
 }
@@ -63,8 +66,11 @@ class Keys:
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """A number, likewise."""
-        return float(self._number(key, default, float))
+        """A finite number of 0 or above, likewise."""
+        value = float(self._number(key, default, float))
+        if not 0 <= value < math.inf:
+            raise self.refuse(key, "it must be finite and not below 0")
+        return value
 
     def text(self, key: str, default: str) -> str:
         """A string."""
@@ -89,7 +95,7 @@ class Keys:
 
     def refuse(self, key: str, why: str) -> SourceError:
         """The error for a key whose value cannot be followed."""
-        value = str(self.metadata.values.get(self._prefix + key))[:60]
+        value = " ".join(str(self.metadata.values.get(self._prefix + key)).split())[:60]
         return SourceError(
             f"{self.metadata.file}: {self._prefix}{key} = {value} is not supported ({why}); use the original checkpoint"
         )

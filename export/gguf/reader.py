@@ -89,7 +89,7 @@ def read_head(path: Path) -> Head:
         tensor_count, pair_count = cursor.number("Q"), cursor.number("Q")
         values: dict[str, Any] = {}
         for _ in range(pair_count):
-            key = cursor.string()
+            key = cursor.name()
             values[key] = cursor.value(GGUFValueType(cursor.number("I")))
         listed = [_tensor(cursor, path) for _ in range(tensor_count)]
         alignment = values.get("general.alignment", ALIGNMENT)
@@ -108,7 +108,7 @@ def read_head(path: Path) -> Head:
 
 def _tensor(cursor: _Cursor, path: Path) -> tuple[str, Tensor]:
     """Name and place of the next tensor in the list; its offset is still from the end of the head."""
-    name = cursor.string()
+    name = cursor.name()
     dimensions = cursor.number("I")
     if dimensions > MAX_DIMENSIONS:
         raise ValueError(f"tensor {name} has {dimensions} dimensions")
@@ -143,6 +143,13 @@ class _Cursor:
 
     def string(self) -> str:
         return self.take(self.number("Q")).decode("utf-8")
+
+    def name(self) -> str:
+        """Of a key or a tensor: errors quote it, in one line."""
+        text = self.string()
+        if not text.isprintable():
+            raise ValueError(f"{text[:60]!r} is no name")
+        return text
 
     def value(self, kind: GGUFValueType) -> Any:
         if kind == GGUFValueType.STRING:

@@ -17,10 +17,11 @@ __all__ = ["llama3_factors", "rotary_of"]
 
 FACTORS = "rope_freqs.weight"
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
-BASE = 10000.0
+BASE_KEY, BASE = "rope.freq_base", 10000.0
 TYPE, FACTOR, OLD_FACTOR = "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear"
 ORIGINAL, ATTENTION = "rope.scaling.original_context_length", "rope.scaling.attn_factor"
-YARN = ("yarn_log_multiplier", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow")
+YARN = ("yarn_log_multiplier", "yarn_beta_fast", "yarn_beta_slow")
+"""What says how YaRN is done, in a file of another type."""
 TOLERANCE = 1e-3
 LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 """Of every published model; a file keeps only what came of it."""
@@ -32,7 +33,9 @@ def rotary_of(keys: Keys, turned: int, context: int, *, scaled: bool) -> dict[st
     `scaled` says whether the architecture knows linear scaling and Llama 3's. Raises `SourceError` for a scaling that
     is not understood.
     """
-    base = keys.real("rope.freq_base", BASE)
+    base = keys.real(BASE_KEY, BASE)
+    if base == 0:
+        raise keys.refuse(BASE_KEY, "it must be above 0")
     kind = keys.text(TYPE, "linear")
     factor = keys.real(FACTOR, 0.0) or keys.real(OLD_FACTOR, 0.0) or 1.0
     keys.ignore(OLD_FACTOR)
@@ -45,10 +48,10 @@ def rotary_of(keys: Keys, turned: int, context: int, *, scaled: bool) -> dict[st
         raise keys.refuse(TYPE, "none, linear and longrope are")
     if kind == "none":
         factor = 1.0
+    if factor != 1.0 and (kind == "longrope" or not scaled):
+        raise keys.refuse(FACTOR if keys.has(FACTOR) else OLD_FACTOR, "longrope has lists of factors instead")
     if LONG in tensors or SHORT in tensors or kind == "longrope":
         return config | _two_lists(keys, context, original, supported=not scaled)
-    if factor != 1.0 and not scaled:
-        raise keys.refuse(FACTOR, "this architecture knows longrope only")
     if FACTORS in tensors:
         if factor != 1.0 or not scaled:
             raise SourceError(f"{keys.metadata.file}: {FACTORS} is not supported here; use the original checkpoint")
@@ -66,6 +69,8 @@ def _two_lists(keys: Keys, context: int, original: int, *, supported: bool) -> d
     if LONG not in tensors or SHORT not in tensors:
         missing = LONG if LONG not in tensors else SHORT
         raise SourceError(f"{file} lacks {missing}, which its scaled rotary embedding needs; download it again")
+    if original == 1:
+        raise keys.refuse(ORIGINAL, "longrope needs more than 1")
     scale = context / original
     attention = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
     if not math.isclose(keys.real(ATTENTION, attention), attention, rel_tol=TOLERANCE):

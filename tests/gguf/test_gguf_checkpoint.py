@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType
+from tiny_checkpoints import CASES, random_model, write_gguf
 from tiny_gguf import byte_level_values, write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -125,6 +127,13 @@ def test_damaged_head_is_read_or_refused_and_never_hangs(tmp_path: Path) -> None
         ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type = yarn is not supported"),
         ({"llama__rope__scaling__type": "longrope"}, "longrope is supported in phi3 only"),
         ({"llama__rope__scaling__attn_factor": 1.2}, "llama.rope.scaling.attn_factor = 1.2"),
+        ({"llama__rope__scaling__type": "a\nb"}, "llama.rope.scaling.type = a b is not supported"),
+        ({"llama__rope__scaling__yarn_ext_factor": 1.0}, "llama.rope.scaling.yarn_ext_factor = 1.0"),
+        ({"llama__rope__scaling__factor": -4.0}, "llama.rope.scaling.factor = -4.0 is not supported (it must be fin"),
+        ({"llama__rope__freq_base": 0.0}, "llama.rope.freq_base = 0.0 is not supported (it must be above 0)"),
+        ({"llama__rope__freq_base": math.nan}, "llama.rope.freq_base = nan is not supported (it must be finite"),
+        ({"llama__attention__layer_norm_rms_epsilon": math.inf}, "layer_norm_rms_epsilon = inf is not supported"),
+        ({"llama.odd\nkey": 1}, "'llama.odd\\nkey' is no name"),
         ({"llama__rope__dimension_count": 8}, "llama.rope.dimension_count = 8 is not supported (a head has 16"),
         ({"llama__attention__scale": 0.5}, "llama.attention.scale = 0.5 is not supported"),
         ({"llama__attention__value_length": 8}, "llama.attention.value_length = 8"),
@@ -177,6 +186,23 @@ def test_rotary_factors_that_follow_no_rule_are_refused(tmp_path: Path) -> None:
         tmp_path / "tiny.gguf", extra="rope_freqs.weight", extra_weights=[1.0, 5.0, 1.0, 3.0, 1.0, 1.0, 2.0, 8.0]
     )
     assert "do not follow Llama 3's rule" in refusal(tmp_path / "tiny.gguf")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"rope.scaling.factor": 2.0}, "phi3.rope.scaling.factor = 2.0 is not supported (longrope has lists"),
+        ({"rope.scaling.original_context_length": 1}, "original_context_length = 1 is not supported (longrope needs"),
+        ({"rope.scaling.attn_factor": 2.0}, "phi3.rope.scaling.attn_factor = 2.0 is not supported (longrope has"),
+    ],
+)
+def test_what_contradicts_lists_of_rotary_factors_is_refused(
+    tmp_path: Path, keys: dict[str, object], expected: str
+) -> None:
+    architecture, changes, own = CASES["phi3-long"]
+    case = (architecture, changes, own | keys)
+    write_gguf(tmp_path / "tiny.gguf", random_model(case), case)
+    assert expected in refusal(tmp_path / "tiny.gguf")
 
 
 def test_rotary_factors_of_1_change_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tiny_gguf import byte_level_values, write_llama
 
 from nudge_onnx.errors import SourceError
+from nudge_onnx.export.gguf import to_checkpoint
 from nudge_onnx.export.prompts import looks_aligned
 from nudge_onnx.export.sources import fetch
 from nudge_onnx.export.tokenizer_file import load_tokenizer
@@ -25,6 +26,21 @@ def test_a_folder_that_holds_several_gguf_files_is_one_line(tmp_path: Path) -> N
         (tmp_path / name).touch()
     with pytest.raises(SourceError, match=r"holds 3 .gguf files \(a.gguf, b.gguf, ...\); name one of them$"):
         fetch(str(tmp_path), tmp_path / "scratch")
+
+
+def test_a_config_without_weights_beside_a_gguf_file_is_left_aside(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    write_llama(tmp_path / "model" / "tiny.gguf")
+    assert fetch(str(tmp_path / "model"), tmp_path / "scratch").source.kind == "gguf"
+
+
+def test_a_checkpoint_beside_a_gguf_file_is_the_source(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf")
+    to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "model")
+    (tmp_path / "model" / "provenance.json").unlink()
+    (tmp_path / "model" / "other.gguf").touch()
+    assert fetch(str(tmp_path / "model"), tmp_path / "scratch").source.kind == "folder"
 
 
 @pytest.mark.parametrize(
