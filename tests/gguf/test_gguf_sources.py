@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from tiny_gguf import byte_level_values, write_llama
 
 from nudge_onnx.errors import SourceError
 from nudge_onnx.export.gguf import to_checkpoint
+from nudge_onnx.export.pipeline import Request, export
+from nudge_onnx.export.progress import Progress
 from nudge_onnx.export.prompts import looks_aligned
 from nudge_onnx.export.sources import fetch
 from nudge_onnx.export.tokenizer_file import load_tokenizer
@@ -60,3 +63,12 @@ def test_an_instruct_model_is_known_by_what_its_file_says(
     write_llama(tmp_path / "model.gguf", byte_level_values(**changes))
     checkpoint = fetch(str(tmp_path / "model.gguf"), tmp_path / "scratch")
     assert looks_aligned(load_tokenizer(checkpoint.folder), " ".join(checkpoint.aliases)) is aligned
+
+
+def test_an_export_warns_of_a_base_model_that_its_file_calls_instruct(tmp_path: Path) -> None:
+    write_llama(tmp_path / "model.gguf", byte_level_values(general__finetune="Instruct"))
+    sources = {"base": str(tmp_path / "model.gguf"), "nudge": str(tmp_path / "none.gguf")}
+    written = StringIO()
+    with pytest.raises(SourceError, match=r"none\.gguf does not exist"):
+        export(Request(sources, tmp_path / "bundle"), Progress(written))
+    assert f"warning: {sources['base']} looks like an instruct model" in written.getvalue()
