@@ -88,11 +88,11 @@ def _only_gguf(folder: Path) -> Path | None:
 
 
 def _gguf(path: Path, scratch: Path) -> Checkpoint:
-    from .gguf import parts_of, to_checkpoint, whole_name
+    from .gguf import READING, parts_of, to_checkpoint, whole_name
 
     with quiet():
         parts = fingerprint(parts_of(path))
-        folder = once(scratch / f"checkpoint-{parts}", lambda partial: to_checkpoint(path, partial))
+        folder = once(scratch / f"checkpoint-{READING}-{parts}", lambda partial: to_checkpoint(path, partial))
     known = _provenance(folder)
     # The name inside is often that of a training run; users know their files.
     source = Source(name=whole_name(path), kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))

@@ -20,9 +20,11 @@ from .tokenizer import build_tokenizer, for_transformers
 from .vocabulary import Vocabulary
 from .weights import load_weights
 
-__all__ = ["PROVENANCE", "to_checkpoint"]
+__all__ = ["PROVENANCE", "READING", "to_checkpoint"]
 
 PROVENANCE = "provenance.json"
+READING = 2
+"""Raised whenever a file becomes another checkpoint than before: none that an older reader left is taken again."""
 
 
 def to_checkpoint(gguf: Path, folder: Path) -> None:

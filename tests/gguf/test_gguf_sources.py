@@ -9,7 +9,7 @@ import pytest
 from tiny_gguf import byte_level_values, write_llama
 
 from nudge_onnx.errors import SourceError
-from nudge_onnx.export.gguf import to_checkpoint
+from nudge_onnx.export.gguf import READING, to_checkpoint
 from nudge_onnx.export.pipeline import Request, export
 from nudge_onnx.export.progress import Progress
 from nudge_onnx.export.prompts import looks_aligned
@@ -44,6 +44,13 @@ def test_a_checkpoint_beside_a_gguf_file_is_the_source(tmp_path: Path) -> None:
     (tmp_path / "model" / "provenance.json").unlink()
     (tmp_path / "model" / "other.gguf").touch()
     assert fetch(str(tmp_path / "model"), tmp_path / "scratch").source.kind == "folder"
+
+
+def test_what_an_older_reader_left_is_not_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_llama(tmp_path / "tiny.gguf")
+    first, again = (fetch(str(tmp_path / "tiny.gguf"), tmp_path / "scratch").folder for _ in range(2))
+    monkeypatch.setattr("nudge_onnx.export.gguf.READING", READING + 1)
+    assert first == again != fetch(str(tmp_path / "tiny.gguf"), tmp_path / "scratch").folder
 
 
 @pytest.mark.parametrize(
