@@ -18,6 +18,7 @@ RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("llama_cpp_logits
 IDS = torch.tensor([RECORDED["ids"]])
 OTHERWISE = {
     "gemma2-own-scale": "llama.cpp does not read attention.scale here",
+    "gemma3-own-scale": "llama.cpp does not read attention.scale here",
     "mistral-window": "llama.cpp has no windows in llama",
     "mistral-window-linear": "llama.cpp has no windows in llama",
     "phi3-window": "llama.cpp says that it leaves Phi-3's window out",

@@ -101,6 +101,11 @@ CASES: dict[str, Case] = {
         WIDE | {"num_hidden_layers": 7, "sliding_window": 8, "query_pre_attn_scalar": 32, "rope_theta": 1e6},
         {"attention.sliding_window": 8},
     ),
+    "gemma3-own-scale": (
+        "gemma3",
+        WIDE | {"sliding_window": 8, "query_pre_attn_scalar": 16, "rope_theta": 1e6},
+        {"attention.sliding_window": 8, "attention.scale": 0.25, "rope.freq_base": 1e6},
+    ),
     "gemma3-linear": (
         "gemma3",
         WIDE
