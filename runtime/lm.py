@@ -19,13 +19,14 @@ from .loading import open_models
 from .loop import NudgingLoop, Pieces
 from .memory import peak_memory
 from .pool import CachePool, Readers
-from .prompt import Message, PromptIds, as_messages, render
+from .prompt import Message, PromptIds, as_messages
 from .providers import ProviderSpec
 from .reader import Chooser, HeadChooser, Reader
 from .results import Answer, FinishReason, Piece, Timings
 from .sampling import Sampling
 from .speculation import Speculation, SpeculationMode
 from .stops import cut_at_stops
+from .templates import render
 from .text import Transcript
 from .tokenizer import Tokenizer
 from .writer import IdWriter, Writer
@@ -183,8 +184,8 @@ class NudgedLM:
         self._check(gamma, policy, draft_tokens, max_new_tokens, stops, mode)
         sampling = sampling or Sampling()
         choose = {"base": sampling, "nudge": nudge_sampling or sampling}
-        messages, system = as_messages(prompt, defaults.system_prompt if system_prompt is None else system_prompt)
-        prompts = {role: self._prompt(role, messages, system) for role in _VOICES[mode]}
+        messages = as_messages(prompt, system_prompt, defaults.system_prompt)
+        prompts = {role: self._prompt(role, messages) for role in _VOICES[mode]}
         gate_of = resolve_gate(gate or defaults.gate)
         timings = Timings(load=self.load_seconds)
 
@@ -274,9 +275,9 @@ class NudgedLM:
             timings.peak_memory = peak_memory()
             self._pool.release(readers)
 
-    def _prompt(self, role: str, messages: Sequence[Message], system: str) -> PromptIds:
+    def _prompt(self, role: str, messages: Sequence[Message]) -> PromptIds:
         model = self.bundle.manifest.models[role]
-        text = render(model.prompt, messages, system)
+        text = render(model.prompt, messages)
         prompt = PromptIds(self._tokenizers[role], text, model.prompt.add_bos)
         if not prompt.ids:
             raise NudgeError(f"the prompt of the {role} model is empty; write something")

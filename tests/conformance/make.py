@@ -28,7 +28,7 @@ from conformance.texts import all_texts  # noqa: E402
 from nudge_onnx import NudgedLM, NudgeError  # noqa: E402
 from nudge_onnx.bundle import Prompt  # noqa: E402
 from nudge_onnx.runtime.gates import GATES, Softmax  # noqa: E402
-from nudge_onnx.runtime.prompt import render  # noqa: E402
+from nudge_onnx.runtime.templates import render  # noqa: E402
 from nudge_onnx.runtime.text import to_text  # noqa: E402
 from nudge_onnx.runtime.tokenizer import Tokenizer  # noqa: E402
 
@@ -186,7 +186,7 @@ def template_cases() -> list[dict[str, Any]]:
         for messages in conversations:
             case: dict[str, Any] = {"name": name, "template": template, "tokens": tokens, "messages": messages}
             try:
-                case["text"] = render(Prompt(template, tokens), messages, "")
+                case["text"] = render(Prompt(template, tokens), messages)
             except NudgeError as error:
                 case["error"] = str(error)
             cases.append(case)

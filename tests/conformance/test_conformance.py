@@ -11,7 +11,7 @@ import pytest
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle, Prompt
-from nudge_onnx.runtime.prompt import render
+from nudge_onnx.runtime.templates import render
 from nudge_onnx.runtime.text import to_text
 from nudge_onnx.runtime.tokenizer import Tokenizer
 
@@ -53,10 +53,10 @@ def test_templates_render_or_refuse_as_recorded() -> None:
     for case in vectors("templates.json"):
         prompt = Prompt(case["template"], case["tokens"])
         if "text" in case:
-            assert render(prompt, case["messages"], "") == case["text"], case["name"]
+            assert render(prompt, case["messages"]) == case["text"], case["name"]
         else:
             with pytest.raises(NudgeError):
-                render(prompt, case["messages"], "")
+                render(prompt, case["messages"])
 
 
 @pytest.mark.parametrize("speculation", ["off", "auto", 4])
