@@ -9,7 +9,7 @@ from nudge_onnx.errors import NudgeError
 from .templates import Message
 from .tokenizer import Tokenizer
 
-__all__ = ["Message", "PromptIds", "as_messages"]
+__all__ = ["Message", "PromptIds", "as_messages", "unicode_text"]
 
 _ROLES = ("system", "user", "assistant")
 # Text that is certain not to change any more is not encoded again; its last characters still may change.
@@ -31,7 +31,7 @@ def as_messages(
     if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
         raise NudgeError(f"prompt must be a text or a list of messages, not {type(prompt).__name__}")
     if isinstance(prompt, str):
-        messages = [{"role": "user", "content": _unicode(prompt, "the prompt")}]
+        messages = [{"role": "user", "content": unicode_text(prompt, "the prompt")}]
     else:
         messages = [_message(message, f"message {number}") for number, message in enumerate(prompt, 1)]
     if all(message["role"] == "system" for message in messages):
@@ -49,16 +49,17 @@ def _message(message: Message, name: str) -> dict[str, str]:
     role = message.get("role")
     if role not in _ROLES:
         raise NudgeError(f"unknown role {role!r}; use one of {', '.join(_ROLES)}")
-    return {"role": role, "content": _unicode(message["content"], name)}
+    return {"role": role, "content": unicode_text(message["content"], name)}
 
 
 def _system(text: str) -> dict[str, str]:
     if not isinstance(text, str):
         raise NudgeError(f"system_prompt must be a text or None, not {text!r}")
-    return {"role": "system", "content": _unicode(text, "the system prompt")}
+    return {"role": "system", "content": unicode_text(text, "the system prompt")}
 
 
-def _unicode(text: str, name: str) -> str:
+def unicode_text(text: str, name: str) -> str:
+    """The text, if it can be encoded; raises `NudgeError` for a lone surrogate in what `name` says it is."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -75,10 +76,14 @@ class PromptIds:
     `encode(text)` equals encoding the whole string anew; what stands safely before the end is remembered.
     """
 
-    def __init__(self, tokenizer: Tokenizer, text: str, add_prefix: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, text: str, add_prefix: bool, hidden: Mapping[str, str] | None = None
+    ) -> None:
+        """`hidden` are characters of `text` that stand for others: see `Tokenizer.encode_prompt`."""
         self._tokenizer = tokenizer
-        self.ids, offsets = tokenizer.encode_prompt(text, add_prefix)
+        self.ids, offsets = tokenizer.encode_prompt(text, add_prefix, hidden)
         """Ids of the prompt alone."""
+        text = text.translate(str.maketrans(dict(hidden or {})))
         # Up to its last special token a prompt never changes; the rest may join with the text that follows.
         fixed = max((i + 1 for i, token in enumerate(self.ids) if token in tokenizer.special_ids), default=0)
         self._fixed = self.ids[:fixed]
