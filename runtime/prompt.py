@@ -28,7 +28,7 @@ def as_messages(
     otherwise. With None, `default_system_prompt` is taken, unless it is empty. Raises `NudgeError` for an empty
     conversation, a message without role or content, and for text that is not Unicode.
     """
-    if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
+    if not isinstance(prompt, str | Sequence):
         raise NudgeError(f"prompt must be a text or a list of messages, not {type(prompt).__name__}")
     if isinstance(prompt, str):
         messages = [{"role": "user", "content": unicode_text(prompt, "the prompt")}]
@@ -83,7 +83,7 @@ class PromptIds:
         self._tokenizer = tokenizer
         self.ids, offsets = tokenizer.encode_prompt(text, add_prefix, hidden)
         """Ids of the prompt alone."""
-        text = text.translate(str.maketrans(dict(hidden or {})))
+        text = text.translate({ord(mark): char for mark, char in (hidden or {}).items()})
         # Up to its last special token a prompt never changes; the rest may join with the text that follows.
         fixed = max((i + 1 for i, token in enumerate(self.ids) if token in tokenizer.special_ids), default=0)
         self._fixed = self.ids[:fixed]

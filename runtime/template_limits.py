@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from jinja2.utils import Namespace
@@ -26,7 +26,15 @@ _DEPTH = 64
 # million digits take seconds to multiply.
 _OBJECT, _DIGIT = 64, 1000
 _LOOK_AT_CLOCK = 64
-_CONTAINERS = (list, tuple, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
+_CONTAINERS: tuple[type[Collection[Any]], ...] = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+)
 
 # Filters and methods whose result may be as large as what they read times their arguments.
 _MULTIPLY = frozenset(
@@ -162,7 +170,7 @@ def growth(name: str, value: Any, arguments: Sequence[Any], named: Mapping[str, 
         return len(value) + value.count(arguments[0]) * len(arguments[1])
     if name == "join":
         items, between = (given[0], value) if isinstance(value, str) and given else (value, given)
-        count = len(items) if isinstance(items, Iterable) and hasattr(items, "__len__") else 1
+        count = len(items) if isinstance(items, Sized) else 1
         return weight_and_depth(items, limit)[0] + count * weight_and_depth(between, limit)[0]
     if name in ("format", "format_map"):
         return formatted(value, given, limit)

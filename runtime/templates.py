@@ -136,7 +136,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         super().__init__(**DIALECT, optimized=False, finalize=_written)
         self.filters["tojson"] = _to_json
         self.filters = {name: _counted_filter(name, function) for name, function in self.filters.items()}
-        self.tests = {name: _counted(function) for name, function in self.tests.items()}
+        tests: Any = self.tests
+        self.tests = {name: _counted(function) for name, function in tests.items()}
         del self.globals["lipsum"]
         self.globals["namespace"] = HeldNamespace
         self.globals["raise_exception"] = _refuse

@@ -110,7 +110,7 @@ class Tokenizer:
         self, text: str, ids: list[int], offsets: list[Span], hidden: Mapping[str, str]
     ) -> tuple[list[int], list[Span]]:
         """The ids with what is between two special tokens read anew as plain text, where something in it is hidden."""
-        shown = str.maketrans(dict(hidden))
+        shown = {ord(mark): char for mark, char in hidden.items()}
         specials = self._specials(text, ids, offsets)
         all_ids: list[int] = []
         all_spans: list[Span] = []
