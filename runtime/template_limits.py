@@ -43,9 +43,9 @@ _MULTIPLY = frozenset(
         *("translate", "urlize", "wordwrap", "xmlattr", "zfill"),
     )
 )
-# A width of five digits and more, or one that comes from an argument.
-_WIDE = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\*|\d{5}|\d*\.(?:\*|\d{5}))|\{[^{}]*:[^{}]*(?:\{|\d{5})")
-_WIDEST = 20_000
+# A width of four digits and more, or one that comes from an argument.
+_WIDE = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\*|\d{4}|\d*\.(?:\*|\d{4}))|\{[^{}]*:[^{}]*(?:\{|\d{4})")
+_WIDEST = 2_000
 
 
 class TemplateLimitError(Exception):
@@ -154,7 +154,7 @@ def product(left: Any, right: Any, limit: int) -> int:
     """At most what `left * right` counts for."""
     for value, times in ((left, right), (right, left)):
         if isinstance(times, int) and isinstance(value, str | bytes | list | tuple):
-            return weight_and_depth(value, limit)[0] * max(times, 0)
+            return _size(value, limit) * max(times, 0)
     return _DIGIT * (_digits(left) + _digits(right))
 
 
@@ -171,14 +171,14 @@ def growth(name: str, value: Any, arguments: Sequence[Any], named: Mapping[str, 
     if name == "join":
         items, between = (given[0], value) if isinstance(value, str) and given else (value, given)
         count = len(items) if isinstance(items, Sized) else 1
-        return weight_and_depth(items, limit)[0] + count * weight_and_depth(between, limit)[0]
+        return weight_and_depth(items, limit)[0] + count * _size(between, limit)
     if name in ("format", "format_map"):
-        return formatted(value, given, limit)
+        return formatted(value, tuple(given), limit)
     if name == "tojson":
         weight, depth = weight_and_depth(value, limit)
         return weight * (1 + depth * _reach(given, limit))
     if name in _MULTIPLY or name == "replace":
-        return (1 + weight_and_depth(value, limit)[0]) * (1 + _reach(given, limit))
+        return (1 + _size(value, limit)) * (1 + _reach(given, limit))
     return 0
 
 
@@ -188,15 +188,21 @@ def formatted(pattern: Any, values: Any, limit: int) -> int:
         return 0
     text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
     if _WIDE.search(text):
-        raise TemplateLimitError("it formats with a width beyond 9999")
-    return len(text) + (text.count("%") + text.count("{")) * (_WIDEST + weight_and_depth(values, limit)[0])
+        raise TemplateLimitError("it formats with a width beyond 999")
+    largest = max(
+        (weight_and_depth(v, limit)[0] for v in (values if isinstance(values, tuple) else (values,))), default=0
+    )
+    return len(text) + (text.count("%") + text.count("{")) * (_WIDEST + largest)
 
 
 def _reach(arguments: Iterable[Any], limit: int) -> int:
     """What arguments can multiply a text by: numbers count by their value."""
-    return sum(
-        abs(a) if isinstance(a, int) else weight_and_depth(a, limit)[0] - _OBJECT * _is_text(a) for a in arguments
-    )
+    return sum(abs(a) if isinstance(a, int) else _size(a, limit) for a in arguments)
+
+
+def _size(value: Any, limit: int) -> int:
+    """The length of a text, or the weight of anything else."""
+    return len(value) if isinstance(value, str | bytes) else weight_and_depth(value, limit)[0]
 
 
 def _digits(value: Any) -> int:
