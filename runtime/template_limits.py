@@ -22,6 +22,7 @@ _CHARACTERS = 10_000_000
 _TIMES_THE_CONVERSATION = 100
 """A rendering makes at most so much text: a fixed part, and for each character of the conversation so many."""
 _DEPTH = 64
+"""Lists in lists, and calls in calls."""
 # What a text takes besides its characters, or a place in a list. And what a digit of a number counts for: numbers of a
 # million digits take seconds to multiply.
 _OBJECT, _DIGIT = 64, 1000
@@ -75,6 +76,17 @@ class Meter:
         self.left = self._all = _CHARACTERS + _TIMES_THE_CONVERSATION * conversation
         self._until = time.thread_time() + SECONDS
         self._steps = 0
+        self._calls = 0
+
+    def __enter__(self) -> Meter:
+        """A call begins."""
+        self._calls += 1
+        if self._calls > _DEPTH:
+            raise TemplateLimitError("it calls itself without end")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls -= 1
 
     def step(self, written: int = 0) -> None:
         """Count one step, and `written` characters."""

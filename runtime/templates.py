@@ -182,7 +182,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str | bytes | int):
             arguments = tuple(_settled(value) for value in arguments)
             meter.check(growth(name, owner, arguments, named, meter.left))
-        return meter.made(super().call(context, called, *arguments, **named), anew=isinstance(owner, str | bytes))
+        with meter:
+            result = super().call(context, called, *arguments, **named)
+        return meter.made(result, anew=isinstance(owner, str | bytes))
 
 
 @pass_context

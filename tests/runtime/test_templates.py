@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from typing import Any
@@ -191,6 +192,17 @@ def test_whatever_a_template_does_is_one_line(name: str) -> None:
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
     assert time.thread_time() - start < 20
+
+
+def test_recursion_ends_however_deep_a_program_lets_python_go() -> None:
+    template, _ = BAD["calls itself"]
+    deepest = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        with pytest.raises(BundleError, match="calls itself without end"):
+            render(Prompt(template, TOKENS), [USER])
+    finally:
+        sys.setrecursionlimit(deepest)
 
 
 @pytest.mark.parametrize("name", SLOW)
