@@ -23,6 +23,7 @@ sys.path.insert(0, str(HERE.parent))
 from pairs import WORDS, byte_level, sentencepiece, token_pair, word_pair  # noqa: E402
 from tiny import CORPUS  # noqa: E402
 
+from conformance.prompts import prompt_cases  # noqa: E402
 from conformance.templates import TEMPLATES  # noqa: E402
 from conformance.texts import all_texts  # noqa: E402
 from nudge_onnx import NudgedLM, NudgeError  # noqa: E402
@@ -264,6 +265,7 @@ def main() -> None:
     _write("tokenizer.json", tokenizer_cases(paths))
     _write("utf8.json", utf8_cases())
     _write("templates.json", template_cases())
+    _write("prompts.json", prompt_cases(sorted((HERE / "tokenizers").glob("*.json"))))
     found = [trace for name in ("word", "token") for trace in thinned(traces(name), 40)]
     _write("traces.json", found)
     print(Counter((trace["bundle"], trace["options"]["policy"], trace["finish_reason"]) for trace in found))

@@ -11,6 +11,7 @@ import pytest
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle, Prompt
+from nudge_onnx.runtime.control_tokens import prompt_ids
 from nudge_onnx.runtime.templates import render
 from nudge_onnx.runtime.text import to_text
 from nudge_onnx.runtime.tokenizer import Tokenizer
@@ -57,6 +58,22 @@ def test_templates_render_or_refuse_as_recorded() -> None:
         else:
             with pytest.raises(NudgeError):
                 render(prompt, case["messages"])
+
+
+def test_messages_that_spell_control_tokens_have_the_ids_of_the_vectors() -> None:
+    for case in vectors("prompts.json"):
+        arguments = (
+            Prompt(case["template"], case["tokens"]),
+            case["messages"],
+            Tokenizer(HERE / case["file"]),
+            "base",
+            case["control_tokens"],
+        )
+        if "ids" in case:
+            assert prompt_ids(*arguments).ids == case["ids"], case
+        else:
+            with pytest.raises(NudgeError):
+                prompt_ids(*arguments)
 
 
 @pytest.mark.parametrize("speculation", ["off", "auto", 4])
