@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.prompt import render
+from nudge_onnx.runtime.prompt import as_messages
+from nudge_onnx.runtime.templates import render
 
 from .engines import Worker, cores
 from .models import VARIANTS, genai_int8
@@ -113,11 +114,8 @@ def contestants(pair: Pair, with_torch: bool) -> Iterator[dict[str, Contestant]]
     models, gamma = bundle.manifest.models, bundle.manifest.defaults.gamma
 
     def rendered(prompt: str) -> dict[str, str]:
-        messages = [{"role": "user", "content": prompt}]
-        return {
-            role: render(models[role].prompt, messages, bundle.manifest.defaults.system_prompt)
-            for role in ("base", "nudge")
-        }
+        messages = as_messages(prompt, None, bundle.manifest.defaults.system_prompt)
+        return {role: render(models[role].prompt, messages) for role in ("base", "nudge")}
 
     def naive(mode: str) -> Callable[[str], Mapping[str, Any]]:
         return lambda prompt: {"prompts": rendered(prompt), "mode": mode, "gamma": gamma}

@@ -11,14 +11,12 @@ from nudge_onnx.errors import ExportError, SourceError
 
 __all__ = ["BASE_TEMPLATE", "base_prompt", "chat_prompt", "looks_aligned", "read_template"]
 
-BASE_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+BASE_TEMPLATE = "{% for message in messages if message.content %}{{ message.content }}\n{% endfor %}"
 """System prompt, newline, instruction, newline: the paper's prompt for base models. The system prompt is the first
-message."""
+message; an empty one leaves no line."""
 
 _ALIGNED_NAME = re.compile(r"(?:^|[^a-z])(?:instruct|chat|it|sft|dpo|rlhf|assistant)(?:[^a-z]|$)", re.IGNORECASE)
 _ALIGNED_TEMPLATE = re.compile(r"instruct|chat(?!ml)", re.IGNORECASE)
-# transformers' own tag around what is trained on; it writes nothing, and plain Jinja does not know it.
-_TRAINING_MARK = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 def base_prompt(template: str = BASE_TEMPLATE) -> Prompt:
@@ -37,7 +35,6 @@ def chat_prompt(tokenizer: Any, name: str) -> Prompt:
         raise SourceError(
             f"{name} has no chat template, so it is no nudging model; give an instruct or chat model to --nudge"
         ) from None
-    template = _TRAINING_MARK.sub("", template)
     _check(template, name)
     tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     return Prompt(template=template, tokens=tokens, add_bos=False)
@@ -74,7 +71,9 @@ def _check(template: str, name: str) -> None:
     from jinja2 import TemplateSyntaxError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    from nudge_onnx.templates import DIALECT
+
     try:
-        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        ImmutableSandboxedEnvironment(**DIALECT).parse(template)
     except TemplateSyntaxError as error:
         raise ExportError(f"{name}: the prompt template is not valid Jinja ({error.message})") from None

@@ -12,6 +12,7 @@ from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ContextLengthError, NudgeError
 
 from .baselines import alone, ensemble, mixed, proxy_tuning
+from .control_tokens import ControlTokens, check_control_tokens, prompt_ids
 from .decoder import Decoder
 from .draft import token_cuts, word_cuts
 from .gates import Gate, resolve_gate, top1
@@ -19,7 +20,7 @@ from .loading import open_models
 from .loop import NudgingLoop, Pieces
 from .memory import peak_memory
 from .pool import CachePool, Readers
-from .prompt import Message, PromptIds, as_messages, render
+from .prompt import Message, PromptIds, as_messages, unicode_text
 from .providers import ProviderSpec
 from .reader import Chooser, HeadChooser, Reader
 from .results import Answer, FinishReason, Piece, Timings
@@ -162,12 +163,15 @@ class NudgedLM:
         speculation: SpeculationMode = "auto",
         sampling: Sampling | None = None,
         nudge_sampling: Sampling | None = None,
+        control_tokens: ControlTokens = "allow",
     ) -> Stream:
         """Answer a prompt (one user message, or a list of chat messages), piece by piece.
 
         `gamma`, `policy` (`word`, `token`), `gate` (`top1`, `margin`, `entropy`, or a callable), `draft_tokens` and
         `system_prompt` default to the bundle's. `speculation` changes the speed and never the answer. `sampling` is
-        greedy by default and holds for both models unless `nudge_sampling` is given.
+        greedy by default and holds for both models unless `nudge_sampling` is given. `control_tokens` says what happens
+        to messages that spell a special token of a model: `allow` makes it one, `refuse` is an error, and `escape`
+        reads it as text (see docs/embedding.md).
 
         Raises `NudgeError` for an argument out of range, `ContextLengthError` for a prompt that does not fit, and
         while streaming `LogitsError` if a model returns no numbers.
@@ -183,8 +187,9 @@ class NudgedLM:
         self._check(gamma, policy, draft_tokens, max_new_tokens, stops, mode)
         sampling = sampling or Sampling()
         choose = {"base": sampling, "nudge": nudge_sampling or sampling}
-        messages, system = as_messages(prompt, defaults.system_prompt if system_prompt is None else system_prompt)
-        prompts = {role: self._prompt(role, messages, system) for role in _VOICES[mode]}
+        check_control_tokens(control_tokens)
+        messages = as_messages(prompt, system_prompt, defaults.system_prompt)
+        prompts = {role: self._prompt(role, messages, control_tokens) for role in _VOICES[mode]}
         gate_of = resolve_gate(gate or defaults.gate)
         timings = Timings(load=self.load_seconds)
 
@@ -274,10 +279,9 @@ class NudgedLM:
             timings.peak_memory = peak_memory()
             self._pool.release(readers)
 
-    def _prompt(self, role: str, messages: Sequence[Message], system: str) -> PromptIds:
+    def _prompt(self, role: str, messages: Sequence[Message], control_tokens: ControlTokens = "allow") -> PromptIds:
         model = self.bundle.manifest.models[role]
-        text = render(model.prompt, messages, system)
-        prompt = PromptIds(self._tokenizers[role], text, model.prompt.add_bos)
+        prompt = prompt_ids(model.prompt, messages, self._tokenizers[role], role, control_tokens)
         if not prompt.ids:
             raise NudgeError(f"the prompt of the {role} model is empty; write something")
         if len(prompt.ids) >= model.context_length - 1:
@@ -302,6 +306,8 @@ class NudgedLM:
             raise NudgeError("draft_tokens and max_new_tokens must be 1 or more")
         if not all(stops):
             raise NudgeError("a stop string must not be empty")
+        for text in stops:
+            unicode_text(text, "a stop string")
         if mode not in get_args(Mode):
             raise NudgeError(f"unknown mode {mode!r}; use one of {', '.join(get_args(Mode))}")
         if not manifest.shared_vocabulary and (policy == "token" or mode in ("ensemble", "proxy-tuning")):

@@ -50,6 +50,6 @@ def open_models(
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)
         tokenizers = {}
         for role in by_text:
-            tokenizers[role] = Tokenizer(bundle.path(models[role].tokenizer))
+            tokenizers[role] = Tokenizer(bundle.path(models[role].tokenizer), role, models[role].vocabulary_size)
             return_freed_memory()
         return {role: sessions[role].result() for role in models}, tokenizers

@@ -1,24 +1,15 @@
-"""Prompts: a template rendered over messages, and the ids of prompt plus answer."""
+"""Prompts: the messages of a conversation, and the ids of prompt plus answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
 
-from jinja2 import Template, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from nudge_onnx.errors import NudgeError
 
-from nudge_onnx.bundle import Prompt
-from nudge_onnx.errors import BundleError, NudgeError
-
+from .templates import Message
 from .tokenizer import Tokenizer
 
-__all__ = ["Message", "PromptIds", "as_messages", "render"]
-
-Message = Mapping[str, str]
-"""`{"role": "system" | "user" | "assistant", "content": ...}`."""
+__all__ = ["Message", "PromptIds", "as_messages", "unicode_text"]
 
 _ROLES = ("system", "user", "assistant")
 # Text that is certain not to change any more is not encoded again; its last characters still may change.
@@ -28,52 +19,55 @@ _STILL_OPEN = 48
 _REMEMBERED = 16
 
 
-def as_messages(prompt: str | Sequence[Message], system_prompt: str) -> tuple[list[dict[str, str]], str]:
-    """The messages of a conversation without its system message, and the system prompt that holds.
+def as_messages(
+    prompt: str | Sequence[Message], system_prompt: str | None, default_system_prompt: str
+) -> list[dict[str, str]]:
+    """The messages of a conversation, as they were given, behind a system prompt if they hold none.
 
-    Raises `NudgeError` for an empty conversation or a message without role or content.
+    `system_prompt` may be empty: then the templates see an empty system message, where one may have a text of its own
+    otherwise. With None, `default_system_prompt` is taken, unless it is empty. Raises `NudgeError` for an empty
+    conversation, a message without role or content, and for text that is not Unicode.
     """
+    if not isinstance(prompt, str | Sequence):
+        raise NudgeError(f"prompt must be a text or a list of messages, not {type(prompt).__name__}")
     if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}], system_prompt
-    messages = []
-    for message in prompt:
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            raise NudgeError('a message must be {"role": ..., "content": text}')
-        if message.get("role") not in _ROLES:
-            raise NudgeError(f"unknown role {message.get('role')!r}; use one of {', '.join(_ROLES)}")
-        if message["role"] == "system":
-            system_prompt = message["content"]
-        else:
-            messages.append({"role": message["role"], "content": message["content"]})
-    if not messages:
+        messages = [{"role": "user", "content": unicode_text(prompt, "the prompt")}]
+    else:
+        messages = [_message(message, f"message {number}") for number, message in enumerate(prompt, 1)]
+    if all(message["role"] == "system" for message in messages):
         raise NudgeError("the conversation has no message; give at least one of role user")
-    return messages, system_prompt
+    if any(message["role"] == "system" for message in messages):
+        return messages
+    if system_prompt is None:
+        system_prompt = default_system_prompt or None
+    return messages if system_prompt is None else [_system(system_prompt), *messages]
 
 
-def render(prompt: Prompt, messages: Sequence[Message], system_prompt: str) -> str:
-    """The prompt's text. Templates run in a sandbox and see messages and special tokens only.
+def _message(message: Message, name: str) -> dict[str, str]:
+    if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+        raise NudgeError('a message must be {"role": ..., "content": text}')
+    role = message.get("role")
+    if role not in _ROLES:
+        raise NudgeError(f"unknown role {role!r}; use one of {', '.join(_ROLES)}")
+    return {"role": role, "content": unicode_text(message["content"], name)}
 
-    Raises `BundleError` if the template fails or rejects the messages.
-    """
-    with_system = [{"role": "system", "content": system_prompt}, *messages] if system_prompt else list(messages)
+
+def _system(text: str) -> dict[str, str]:
+    if not isinstance(text, str):
+        raise NudgeError(f"system_prompt must be a text or None, not {text!r}")
+    return {"role": "system", "content": unicode_text(text, "the system prompt")}
+
+
+def unicode_text(text: str, name: str) -> str:
+    """The text, if it can be encoded; raises `NudgeError` for a lone surrogate in what `name` says it is."""
     try:
-        return _compile(prompt.template).render(messages=with_system, add_generation_prompt=True, **prompt.tokens)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise BundleError(f"the prompt template refused the conversation: {str(error).splitlines()[0]}") from None
-
-
-@lru_cache(maxsize=16)
-def _compile(template: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _reject
-    environment.globals["strftime_now"] = lambda pattern: datetime.now(tz=UTC).strftime(pattern)
-    return environment.from_string(template)
-
-
-def _reject(message: str) -> Any:
-    raise TemplateError(message)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NudgeError(
+            f"{name} is not Unicode text: character {error.start + 1} is {text[error.start]!a}, a lone surrogate, "
+            "as a byte becomes that is not UTF-8; give the text in UTF-8"
+        ) from None
+    return text
 
 
 class PromptIds:
@@ -82,10 +76,14 @@ class PromptIds:
     `encode(text)` equals encoding the whole string anew; what stands safely before the end is remembered.
     """
 
-    def __init__(self, tokenizer: Tokenizer, text: str, add_prefix: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, text: str, add_prefix: bool, hidden: Mapping[str, str] | None = None
+    ) -> None:
+        """`hidden` are characters of `text` that stand for others: see `Tokenizer.encode_prompt`."""
         self._tokenizer = tokenizer
-        self.ids, offsets = tokenizer.encode_prompt(text, add_prefix)
+        self.ids, offsets = tokenizer.encode_prompt(text, add_prefix, hidden)
         """Ids of the prompt alone."""
+        text = text.translate({ord(mark): char for mark, char in (hidden or {}).items()})
         # Up to its last special token a prompt never changes; the rest may join with the text that follows.
         fixed = max((i + 1 for i, token in enumerate(self.ids) if token in tokenizer.special_ids), default=0)
         self._fixed = self.ids[:fixed]

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as _Tokenizer
 
-from nudge_onnx.errors import BundleError
+from nudge_onnx.errors import BundleError, NudgeError
 
 __all__ = ["Tokenizer"]
+
+
+Span = tuple[int, int]
+"""Characters of a text: the first, and the one behind the last."""
 
 
 class Tokenizer:
     """A `tokenizer.json`. Safe for several threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: str = "", rows: int | None = None) -> None:
+        """`model` is the role of the model that reads the ids, which has logits for ids below `rows` (None: for all).
+
+        Raises `BundleError` for a file that is no such tokenizer.
+        """
         try:
             self._tokenizer = _Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception
@@ -30,31 +39,47 @@ class Tokenizer:
         self._tokenizer.encode_special_tokens = True
         # The switch above is state of the one tokenizer, and reading a prompt turns it.
         self._lock = threading.Lock()
+        self._model, self._rows = model, rows
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self.special_tokens = frozenset(token.content for token in added.values() if token.special)
+        """What special tokens are spelled like."""
         self._added = {token_id: token.content for token_id, token in added.items()}
+        unknown: str | None = getattr(self._tokenizer.model, "unk_token", None)
+        self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
         self._byte_level = _is_byte_level(self._tokenizer, path.name)
         self._bytes: dict[int, bytes] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: no prefix is added, and nothing in it is special."""
-        with self._lock:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        """Ids of plain text: no prefix is added, and nothing in it is special.
 
-    def encode_prompt(self, text: str, add_prefix: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of a prompt, in which special tokens are recognised, and each id's characters `(start, end)` of `text`.
-
-        `add_prefix` puts what the tokenizer's post-processor adds (usually BOS) before them.
+        Raises `NudgeError` for a token that the model has no row for.
         """
         with self._lock:
-            self._tokenizer.encode_special_tokens = False
-            try:
-                encoding = self._tokenizer.encode(text, add_special_tokens=False)
-                prefix = self._prefix() if add_prefix else []
-            finally:
-                self._tokenizer.encode_special_tokens = True
-        return prefix + encoding.ids, [(0, 0)] * len(prefix) + encoding.offsets
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._with_rows(ids)
+
+    def encode_prompt(
+        self, text: str, add_prefix: bool, hidden: Mapping[str, str] | None = None
+    ) -> tuple[list[int], list[Span]]:
+        """Ids of a prompt, in which special tokens are recognised, and each id's characters of `text`.
+
+        `add_prefix` puts what the tokenizer's post-processor adds (usually BOS) before them. `hidden` are characters
+        that stand for others, and keep special tokens from being recognised where they stand. Raises `NudgeError`
+        for a token that the model has no row for.
+        """
+        with self._lock:
+            ids, offsets = self._recognise(text)
+            prefix = self._prefix() if add_prefix else []
+        if hidden and any(mark in text for mark in hidden):
+            ids, offsets = self._uncover(text, ids, offsets, hidden)
+        return self._with_rows(prefix + ids), [(0, 0)] * len(prefix) + offsets
+
+    def special_spans(self, text: str) -> list[Span]:
+        """Where a prompt's text would be read as special tokens."""
+        with self._lock:
+            ids, offsets = self._recognise(text)
+        return [offsets[place] for place in self._specials(text, ids, offsets)]
 
     def bytes_of(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; none for a special token or an id beyond the vocabulary."""
@@ -63,10 +88,80 @@ class Tokenizer:
             known = self._bytes[token_id] = self._look_up(token_id)
         return known
 
+    def _recognise(self, text: str) -> tuple[list[int], list[Span]]:
+        """Ids and spans with special tokens; the lock is held."""
+        self._tokenizer.encode_special_tokens = False
+        try:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        finally:
+            self._tokenizer.encode_special_tokens = True
+        return encoding.ids, encoding.offsets
+
+    def _specials(self, text: str, ids: list[int], offsets: list[Span]) -> list[int]:
+        """Which ids are special tokens that the text spells: one may also stand for characters that are unknown."""
+        return [
+            place
+            for place, (token_id, (start, end)) in enumerate(zip(ids, offsets, strict=True))
+            if token_id in self.special_ids
+            and (token_id != self._unknown or text[start:end].strip() == self._added[token_id])
+        ]
+
+    def _uncover(
+        self, text: str, ids: list[int], offsets: list[Span], hidden: Mapping[str, str]
+    ) -> tuple[list[int], list[Span]]:
+        """The ids with what is between two special tokens read anew as plain text, where something in it is hidden."""
+        shown = {ord(mark): char for mark, char in hidden.items()}
+        specials = self._specials(text, ids, offsets)
+        all_ids: list[int] = []
+        all_spans: list[Span] = []
+        first, start = 0, 0
+        for place in [*specials, len(ids)]:
+            end = offsets[place][0] if place < len(ids) else len(text)
+            part = text[start:end]
+            if any(mark in part for mark in hidden):
+                inner, spans = self._plain(part.translate(shown), at_start=start == 0)
+                all_ids += inner
+                all_spans += [(start + left, start + right) for left, right in spans]
+            else:
+                all_ids += ids[first:place]
+                all_spans += offsets[first:place]
+            if place < len(ids):
+                all_ids.append(ids[place])
+                all_spans.append(offsets[place])
+                first, start = place + 1, offsets[place][1]
+        return all_ids, all_spans
+
+    def _plain(self, text: str, at_start: bool) -> tuple[list[int], list[Span]]:
+        """Ids and spans of plain text; one that does not start a string gets no mark of a start."""
+        lead = "" if at_start or not self._marks_the_start() else "\n"
+        with self._lock:
+            skipped = len(self._tokenizer.encode(lead, add_special_tokens=False).ids) if lead else 0
+            encoding = self._tokenizer.encode(lead + text, add_special_tokens=False)
+        spans = [(max(left - len(lead), 0), right - len(lead)) for left, right in encoding.offsets[skipped:]]
+        return encoding.ids[skipped:], spans
+
+    def _marks_the_start(self) -> bool:
+        """Whether a text alone has other ids than behind a special token."""
+        with self._lock:
+            behind, _ = self._recognise(min(self.special_tokens) + "a")
+            alone: list[int] = self._tokenizer.encode("a", add_special_tokens=False).ids
+        return behind[1:] != alone
+
     def _prefix(self) -> list[int]:
+        """What the post-processor puts before a text; the lock is held."""
         plain: list[int] = self._tokenizer.encode("a", add_special_tokens=False).ids
         closed: list[int] = self._tokenizer.encode("a", add_special_tokens=True).ids
         return closed[: closed.index(plain[0])]
+
+    def _with_rows(self, ids: list[int]) -> list[int]:
+        """The ids, each of which the model can read."""
+        if self._rows is not None and ids and max(ids) >= self._rows:
+            token_id = max(ids)
+            raise NudgeError(
+                f"the text holds {self._tokenizer.id_to_token(token_id)!r}, which is token {token_id}, and the "
+                f"{self._model} model has {self._rows} rows for tokens only; take it out of the prompt"
+            )
+        return ids
 
     def _look_up(self, token_id: int) -> bytes:
         if token_id in self.special_ids:

@@ -157,3 +157,27 @@ def test_help_names_every_command_and_needs_no_runtime() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for name in ("run", "chat", "inspect"):
         assert name in result.stdout
+
+
+def test_an_argument_that_is_not_utf_8_is_one_line(tiny_word_pair: Pair) -> None:
+    # What Python makes of the byte E9 on a command line.
+    for arguments, name in (
+        (["caf\udce9"], "the prompt"),
+        (["the cat", "--system-prompt", "\udce9"], "the system prompt"),
+        (["the cat", "--stop", "\udce9"], "a stop string"),
+    ):
+        result = invoke("run", tiny_word_pair.bundle, *arguments)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"Error: {name} is not Unicode text: character ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_control_tokens_of_a_prompt_are_refused_or_read_as_text_where_that_is_asked(tiny_word_pair: Pair) -> None:
+    arguments = ("run", tiny_word_pair.bundle, "the <|im_end|> cat", "--max-new-tokens", "4")
+    refused = invoke(*arguments, "--control-tokens", "refuse")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(
+        "Error: a message of role user spells '<|im_end|>', a control token of the base model"
+    )
+    assert invoke(*arguments, "--control-tokens", "escape").exit_code == 0
+    assert invoke(*arguments).exit_code == 0

@@ -63,6 +63,13 @@ _OPTIONS = [
     click.option("--stop", multiple=True, help="End before this text. May be repeated."),
     click.option("--system-prompt", help="Instruction for both models [bundle's]."),
     click.option(
+        "--control-tokens",
+        type=click.Choice(["allow", "refuse", "escape"]),
+        default="allow",
+        show_default=True,
+        help="What a message that spells a special token does: it is one, an error, or text.",
+    ),
+    click.option(
         "--speculation", type=_Speculation(), default="auto", show_default=True, help="Read ahead; same answer."
     ),
     click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy."),
@@ -97,7 +104,10 @@ _OPTIONS = [
     ),
 ]
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-_STREAM = ("mode", "gamma", "policy", "gate", "draft_tokens", "max_new_tokens", "stop", "system_prompt", "speculation")
+_STREAM = (
+    *("mode", "gamma", "policy", "gate", "draft_tokens", "max_new_tokens", "stop", "system_prompt", "control_tokens"),
+    "speculation",
+)
 
 
 def answer_options(command: Command) -> Command:

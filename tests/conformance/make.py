@@ -23,12 +23,13 @@ sys.path.insert(0, str(HERE.parent))
 from pairs import WORDS, byte_level, sentencepiece, token_pair, word_pair  # noqa: E402
 from tiny import CORPUS  # noqa: E402
 
+from conformance.prompts import prompt_cases  # noqa: E402
 from conformance.templates import TEMPLATES  # noqa: E402
 from conformance.texts import all_texts  # noqa: E402
 from nudge_onnx import NudgedLM, NudgeError  # noqa: E402
 from nudge_onnx.bundle import Prompt  # noqa: E402
 from nudge_onnx.runtime.gates import GATES, Softmax  # noqa: E402
-from nudge_onnx.runtime.prompt import render  # noqa: E402
+from nudge_onnx.runtime.templates import render  # noqa: E402
 from nudge_onnx.runtime.text import to_text  # noqa: E402
 from nudge_onnx.runtime.tokenizer import Tokenizer  # noqa: E402
 
@@ -186,7 +187,7 @@ def template_cases() -> list[dict[str, Any]]:
         for messages in conversations:
             case: dict[str, Any] = {"name": name, "template": template, "tokens": tokens, "messages": messages}
             try:
-                case["text"] = render(Prompt(template, tokens), messages, "")
+                case["text"] = render(Prompt(template, tokens), messages)
             except NudgeError as error:
                 case["error"] = str(error)
             cases.append(case)
@@ -264,6 +265,7 @@ def main() -> None:
     _write("tokenizer.json", tokenizer_cases(paths))
     _write("utf8.json", utf8_cases())
     _write("templates.json", template_cases())
+    _write("prompts.json", prompt_cases(sorted((HERE / "tokenizers").glob("*.json"))))
     found = [trace for name in ("word", "token") for trace in thinned(traces(name), 40)]
     _write("traces.json", found)
     print(Counter((trace["bundle"], trace["options"]["policy"], trace["finish_reason"]) for trace in found))

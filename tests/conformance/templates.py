@@ -160,6 +160,29 @@ EXPRESSIONS = (
     "{{ not messages is none }} {{ (1, 2) | last }} {{ messages | first is mapping }} {{ 3.5 + 1 }}"
 )
 
+GENERATION = """{% for message in messages %}
+{% if message.role == 'assistant' %}
+{% generation %}
+{{ message.content }}
+{% endgeneration %}
+{% else %}
+{{ message.role }}: {%- generation -%} {{ message.content }} {%- endgeneration %}
+
+{% endif %}
+{% endfor %}
+"""
+
+JSON = (
+    "{{ messages[0] | tojson }}{{ messages | tojson(indent=2) }}{{ messages[-1].content | tojson(ensure_ascii=true) }}"
+    "{{ {'b': 1, 'a': [none, 2.5, true, [], {}]} | tojson(separators=(',', ':'), sort_keys=true) }}"
+    "{{ {'b': [1], 'a': '<&>'} | tojson(indent='--') }}{{ ['x'] | tojson(none, separators=(' ; ', '=')) }}"
+)
+
+GIVEN = (
+    "{{ tools is defined }}{{ tools is none }}{{ documents is none }}{% if tools %}tools{% endif %}"
+    "{% for message in messages %}[{{ message.role }}|{{ message.content }}]{% endfor %}"
+)
+
 TEMPLATES = {
     "plain": "{% for message in messages %}{{ message.content }}\n{% endfor %}",
     "question": "{{ bos_token }}Question: {{ messages[-1].content }}\nAnswer:",
@@ -169,6 +192,9 @@ TEMPLATES = {
     "qwen": QWEN,
     "whitespace": WHITESPACE,
     "expressions": EXPRESSIONS,
+    "generation": GENERATION,
+    "json": JSON,
+    "given": GIVEN,
     "leaves loops": (
         "{% for message in messages %}{% if message.role == 'system' %}{% continue %}{% endif %}"
         "{{ message.role }}:{% for n in range(5) %}{% if n > 2 %}{% break %}{% endif %}{{ n }}{% endfor %}\n"
@@ -176,5 +202,9 @@ TEMPLATES = {
     ),
     "refuses none": "{{ 'a' + none }}",
     "refuses undefined": "{{ nobody.name }}",
+    "refuses without a reason": "{{ raise_exception('') }}",
+    "refuses to divide": "{{ 1 // 0 }}",
+    "refuses to repeat": "{{ 'x' * 10000000000 }}",
+    "refuses to recurse": "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",
 }
-"""Templates by name; the last two refuse every conversation."""
+"""Templates by name; those that refuse do so for every conversation."""

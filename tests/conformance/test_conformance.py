@@ -11,7 +11,8 @@ import pytest
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle, Prompt
-from nudge_onnx.runtime.prompt import render
+from nudge_onnx.runtime.control_tokens import prompt_ids
+from nudge_onnx.runtime.templates import render
 from nudge_onnx.runtime.text import to_text
 from nudge_onnx.runtime.tokenizer import Tokenizer
 
@@ -53,10 +54,26 @@ def test_templates_render_or_refuse_as_recorded() -> None:
     for case in vectors("templates.json"):
         prompt = Prompt(case["template"], case["tokens"])
         if "text" in case:
-            assert render(prompt, case["messages"], "") == case["text"], case["name"]
+            assert render(prompt, case["messages"]) == case["text"], case["name"]
         else:
             with pytest.raises(NudgeError):
-                render(prompt, case["messages"], "")
+                render(prompt, case["messages"])
+
+
+def test_messages_that_spell_control_tokens_have_the_ids_of_the_vectors() -> None:
+    for case in vectors("prompts.json"):
+        arguments = (
+            Prompt(case["template"], case["tokens"]),
+            case["messages"],
+            Tokenizer(HERE / case["file"]),
+            "base",
+            case["control_tokens"],
+        )
+        if "ids" in case:
+            assert prompt_ids(*arguments).ids == case["ids"], case
+        else:
+            with pytest.raises(NudgeError):
+                prompt_ids(*arguments)
 
 
 @pytest.mark.parametrize("speculation", ["off", "auto", 4])

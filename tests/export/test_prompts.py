@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from nudge_onnx.errors import ExportError, SourceError
 from nudge_onnx.export.prompts import base_prompt, chat_prompt, looks_aligned, read_template
 from nudge_onnx.export.tokenizer_file import same_vocabulary
-from nudge_onnx.runtime.prompt import render
+from nudge_onnx.runtime.templates import render
 
 
 def tokenizer(template: Any = CHAT_TEMPLATE, **arguments: Any) -> PreTrainedTokenizerFast:
@@ -21,12 +21,14 @@ def tokenizer(template: Any = CHAT_TEMPLATE, **arguments: Any) -> PreTrainedToke
     return fast
 
 
+SYSTEM = {"role": "system", "content": "Answer briefly."}
 MESSAGES = [{"role": "user", "content": "Why is the sky blue?"}]
 
 
 def test_a_base_model_reads_plain_text_with_a_newline_after_each_message() -> None:
-    assert render(base_prompt(), MESSAGES, "") == "Why is the sky blue?\n"
-    assert render(base_prompt(), MESSAGES, "Answer briefly.") == "Answer briefly.\nWhy is the sky blue?\n"
+    assert render(base_prompt(), MESSAGES) == "Why is the sky blue?\n"
+    assert render(base_prompt(), [SYSTEM, *MESSAGES]) == "Answer briefly.\nWhy is the sky blue?\n"
+    assert render(base_prompt(), [{"role": "system", "content": ""}, *MESSAGES]) == "Why is the sky blue?\n"
     assert base_prompt().add_bos
 
 
@@ -35,14 +37,17 @@ def test_a_nudging_model_reads_what_transformers_would_give_it() -> None:
     prompt = chat_prompt(fast, "small")
     assert not prompt.add_bos
     expected = fast.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
-    assert render(prompt, MESSAGES, "") == expected
+    assert render(prompt, MESSAGES) == expected
     assert expected.startswith("<s><|im_start|>user")
 
 
-def test_a_named_template_and_training_marks_are_understood() -> None:
-    marked = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+def test_a_named_template_and_training_marks_stay_as_they_are() -> None:
+    marked = "{% for m in messages %}\n{% generation %}\n{{ m.content }}\n{% endgeneration %}\n{% endfor %}"
     fast = tokenizer({"default": marked, "tool_use": "no"})
-    assert render(chat_prompt(fast, "small"), MESSAGES, "") == "Why is the sky blue?"
+    prompt = chat_prompt(fast, "small")
+    assert prompt.template == marked
+    assert render(prompt, MESSAGES) == fast.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
+    assert render(prompt, MESSAGES) == "Why is the sky blue?\n"
 
 
 def test_a_nudging_model_without_chat_template_is_refused() -> None:
