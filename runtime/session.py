@@ -14,6 +14,7 @@ from nudge_onnx.errors import BundleError, ProviderError
 
 from .cuda_graphs import CudaGraphs
 from .graph_cache import Entry
+from .graph_io import check_graph
 from .machine import processor
 from .providers import (
     Provider,
@@ -100,11 +101,7 @@ def open_graph(
         prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
         session = _open(bundle.path(record.graph), record.graph, prepared, options())
     name = check_loaded(session, wanted)
-    missing = _expected_inputs(record) - {i.name for i in session.get_inputs()}
-    if missing:
-        raise BundleError(
-            f"{record.graph} lacks the input {sorted(missing)[0]} that its manifest names; export it again"
-        )
+    check_graph(session, record)
     settings = dict(wanted)[name]
     cuda_graphs = CudaGraphs() if records_runs(name, settings) else None
     return Graph(session, record, short_name(name), int(settings.get("device_id", 0)), cuda_graphs)
@@ -217,11 +214,3 @@ def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> An
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _expected_inputs(record: ModelRecord) -> set[str]:
-    io = record.io
-    names = {io.input_ids, io.attention_mask, io.position_ids, io.logits_rows} - {None}
-    for layer in range(record.cache.layers):
-        names |= {io.past_key.format(layer=layer), io.past_value.format(layer=layer)}
-    return {name for name in names if name is not None}

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from pairs import Pair
+from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.cli import main
+from nudge_onnx.runtime.cache import make_cache
+from nudge_onnx.runtime.session import open_graph
 
 
 def invoke(*arguments: str | Path, text: str | None = None) -> Result:
@@ -97,6 +99,23 @@ def test_inspect_says_what_a_model_takes_without_loading_it(tiny_word_pair: Pair
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     # Two layers, two heads of 16, keys and values in float32: 512 bytes a token.
     assert re.search(r"memory +[0-9.]+ MiB of weights, 0\.5 KiB of cache a token \(0\.2 MiB for the whole", shown)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_inspect_says_what_a_cache_takes_as_it_is_measured(
+    tiny_word_pair: Pair, tmp_path: Path, precision: str
+) -> None:
+    bundle = exported(tiny_word_pair.base, tiny_word_pair.nudge, tmp_path / "bundle", "--precision", precision)
+    with NudgedLM.load(bundle) as lm:
+        record = lm.bundle.manifest.models["base"]
+        cache = make_cache(open_graph(lm.bundle, "base", ["cpu"]), 64)
+        cache.reserve(64)
+        measured = sum(buffer.numpy().nbytes for buffer in cache._buffers)
+    assert record.cache.dtype == {"fp32": "float32", "int8": "int8"}[precision]
+    assert cache.nbytes == measured
+    shown = invoke("inspect", bundle).stdout
+    assert f" {measured / 64 / 2**10:,.1f} KiB of cache a token" in shown
+    assert f"({measured / 64 * record.context_length / 2**20:,.1f} MiB for the whole context)" in shown
 
 
 def test_an_empty_prompt_is_a_usage_error(tiny_word_pair: Pair) -> None:

@@ -13,7 +13,6 @@ from .options import bundle_argument
 
 __all__ = ["command"]
 
-_BYTES = {"float32": 4, "float16": 2}
 _TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy base model"}
 
 
@@ -72,8 +71,7 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
 def _memory(bundle: Bundle, model: ModelRecord) -> str:
     """What the model takes at the least: its weights, and its cache by the length of the text."""
     weights = sum(bundle.manifest.files[path].bytes for path in (model.graph, *model.external_data))
-    cache = model.cache
-    token = 2 * cache.layers * cache.kv_heads * cache.head_size * _BYTES.get(cache.dtype, 4)
+    token = model.cache.position_bytes
     return (
         f"{weights / 2**20:,.1f} MiB of weights, {token / 2**10:,.1f} KiB of cache a token "
         f"({token * model.context_length / 2**20:,.1f} MiB for the whole context)"
