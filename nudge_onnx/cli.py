@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .console import Group
 from .errors import NudgeError
 
 __all__ = ["main"]
@@ -19,7 +20,7 @@ _COMMANDS = {
 }
 
 
-class _Group(click.Group):
+class _Group(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

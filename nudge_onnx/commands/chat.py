@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NudgeError
+from ..console import read_line, write
+from ..errors import ContextLengthError, NudgeError
 from .options import answer_options, bundle_argument, load, painter, stream_arguments
 
 if TYPE_CHECKING:
@@ -44,28 +43,21 @@ class _Chat:
         click.echo(_HELP, err=True)
         while True:
             try:
-                line = self._read()
+                line = read_line("> ").strip()
+                if line in ("/quit", "/exit"):
+                    return
+                if line:
+                    self._command(line) if line.startswith("/") else self._answer(line)
             except EOFError:
                 click.echo(err=True)
                 return
             except KeyboardInterrupt:
                 click.echo("\n(/quit or Ctrl-D leaves)", err=True)
-                continue
-            if line in ("/quit", "/exit"):
-                return
-            if line:
-                try:
-                    self._command(line) if line.startswith("/") else self._answer(line)
-                except NudgeError as error:
-                    # One bad line does not end a conversation.
-                    click.echo(f"Error: {error}", err=True)
-
-    def _read(self) -> str:
-        if sys.stdin.isatty():
-            with suppress(ImportError):
-                import readline  # noqa: F401  (line editing and history, where Python has it)
-            return input("> ").strip()
-        return input().strip()
+            except ContextLengthError as error:
+                click.echo(f"Error: {error}, or forget the conversation with /reset", err=True)
+            except NudgeError as error:
+                # One bad line does not end a conversation.
+                click.echo(f"Error: {error}", err=True)
 
     def _command(self, line: str) -> None:
         name, _, value = line.partition(" ")
@@ -89,10 +81,10 @@ class _Chat:
         stream = self._lm.stream(messages, **self._arguments)
         try:
             for piece in stream:
-                click.echo(self._show(piece), nl=False, color=self._keep)
+                write(self._show(piece), color=self._keep)
         except KeyboardInterrupt:
             click.echo(" (stopped)", nl=False, err=True)
         finally:
             stream.close()
-        click.echo()
+        write("\n")
         self._messages = [*messages, {"role": "assistant", "content": stream.answer.text}]

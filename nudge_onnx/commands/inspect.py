@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from ..bundle import Bundle, ModelRecord
+from ..console import as_json, write
 from .options import bundle_argument
 
 __all__ = ["command"]
@@ -18,29 +19,29 @@ _TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy 
 
 @click.command("inspect")
 @bundle_argument
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print the manifest as JSON.")
 @click.option("--check", is_flag=True, help="Read every file and compare its SHA-256.")
-def command(folder: Path, as_json: bool, check: bool) -> None:
+def command(folder: Path, json_wanted: bool, check: bool) -> None:
     """Show what the bundle DIR holds: models, sizes, precision, licences, parity with PyTorch, defaults."""
     bundle = Bundle.open(folder)
     if check:
         bundle.verify(lambda path: click.echo(f"checking {path}", err=True))
-    if as_json:
-        click.echo(json.dumps(asdict(bundle.manifest), ensure_ascii=False))
-        return
-    manifest = bundle.manifest
-    defaults = manifest.defaults
-    click.echo(f"{manifest.name}  (bundle format {manifest.version}, created {manifest.created})")
-    click.echo(
+    write(as_json(asdict(bundle.manifest)) if json_wanted else "\n".join(_lines(bundle, checked=check)) + "\n")
+
+
+def _lines(bundle: Bundle, *, checked: bool) -> Iterator[str]:
+    manifest, defaults = bundle.manifest, bundle.manifest.defaults
+    yield f"{manifest.name}  (bundle format {manifest.version}, created {manifest.created})"
+    yield (
         f"gamma {defaults.gamma}, policy {defaults.policy}, gate {defaults.gate}, drafts of {defaults.draft_tokens} "
         f"tokens, {'one shared vocabulary' if manifest.shared_vocabulary else 'two vocabularies'}"
     )
     for role, model in manifest.models.items():
-        click.echo(f"\n{_TITLES[role]}")
+        yield f"\n{_TITLES[role]}"
         for label, value in _rows(bundle, model):
-            click.echo(f"  {label:<12}{value}")
-    if check:
-        click.echo(f"\nall {len(manifest.files)} files match their SHA-256")
+            yield f"  {label:<12}{value}"
+    if checked:
+        yield f"\nall {len(manifest.files)} files match their SHA-256"
 
 
 def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from ..console import utf8, wants_color
 
 if TYPE_CHECKING:
     from ..runtime.lm import NudgedLM
@@ -100,7 +101,7 @@ _OPTIONS = [
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         show_default=True,
-        help="Colour the nudging model's words.",
+        help="Colour the nudging model's words; auto: on a terminal, unless NO_COLOR is set.",
     ),
 ]
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
@@ -143,12 +144,17 @@ def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
     from ..runtime.sampling import Sampling
 
     arguments = {name: options[name] for name in _STREAM}
+    for text, name in [
+        (options["system_prompt"] or "", "--system-prompt"),
+        *((stop, "--stop") for stop in options["stop"]),
+    ]:
+        utf8(text, name)
     return {**arguments, "sampling": Sampling(**{name: options[name] for name in _SAMPLING})}
 
 
 def painter(color: str) -> Callable[[Piece], str]:
     """What shows a piece: its text, coloured where it is the nudging model's and colour is wanted."""
-    paint = color == "always" or (color == "auto" and sys.stdout.isatty())
+    paint = wants_color(color)
 
     def show(piece: Piece) -> str:
         return click.style(piece.text, fg="yellow") if paint and piece.source == "nudge" else piece.text

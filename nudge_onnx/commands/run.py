@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..console import as_json, read_text, utf8, write
 from .options import answer_options, bundle_argument, load, painter, stream_arguments
 
 if TYPE_CHECKING:
@@ -21,15 +20,15 @@ __all__ = ["command"]
 @click.command("run")
 @bundle_argument
 @click.argument("prompt")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--stats", is_flag=True, help="Print figures on stderr at the end.")
 @answer_options
-def command(folder: Path, prompt: str, as_json: bool, stats: bool, **options: Any) -> None:
+def command(folder: Path, prompt: str, json_wanted: bool, stats: bool, **options: Any) -> None:
     """Answer PROMPT with the bundle DIR; the answer streams to stdout.
 
     PROMPT is - to read it from stdin.
     """
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = read_text() if prompt == "-" else utf8(prompt, "the prompt")
     if not text.strip():
         raise click.UsageError("the prompt is empty")
     show = painter(options["color"])
@@ -37,12 +36,9 @@ def command(folder: Path, prompt: str, as_json: bool, stats: bool, **options: An
     keep = options["color"] == "always" or None
     with load(folder, options) as lm, lm.stream(text, **stream_arguments(options)) as stream:
         for piece in stream:
-            if not as_json:
-                click.echo(show(piece), nl=False, color=keep)
-        if as_json:
-            click.echo(json.dumps(stream.answer.to_dict(), ensure_ascii=False))
-        else:
-            click.echo()
+            if not json_wanted:
+                write(show(piece), color=keep)
+        write(as_json(stream.answer.to_dict()) if json_wanted else "\n")
         if stats:
             click.echo(f"{_summary(stream.answer)}, {_providers(lm.providers)}", err=True)
 
