@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +75,9 @@ class Calibration:
         """The named values, window by window."""
         names = sorted(set(values))
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "model.onnx"
+        # A name of its own: other exports may have the same folder.
+        folder = Path(tempfile.mkdtemp(prefix=".calibration-", dir=self.folder))
+        path = folder / "model.onnx"
         try:
             onnx.save(model, path, save_as_external_data=True, location="weights")
             # What is left of the model is small.
@@ -85,9 +89,11 @@ class Calibration:
             for start in range(0, len(self.ids), self.window):
                 feeds = _feeds(session, self.ids[start : start + self.window])
                 yield dict(zip(names, session.run(names, feeds), strict=True))
-            onnx.load_external_data_for_model(model, str(self.folder))
+            onnx.load_external_data_for_model(model, str(folder))
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another's, or not empty
+                self.folder.rmdir()
 
 
 def _session(path: Path) -> Any:

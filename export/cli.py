@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nudge_onnx.bundle import Bundle, Defaults
+from nudge_onnx.console import Command, as_json, write
 from nudge_onnx.errors import ExportError, NudgeError
+
+from .interrupts import heeded
 
 if TYPE_CHECKING:
     from .pipeline import Request
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _PRECISION = click.Choice(["fp32", "fp16", "int8", "int4", "int4-all"])
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnxruntime")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--base", required=True, metavar="SRC", help="Base model: hub id, checkpoint folder, or .gguf file.")
 @click.option("--nudge", required=True, metavar="SRC", help="Nudging model: a small instruct or chat model.")
 @click.option("--proxy-base", metavar="SRC", help="Small unaligned model, for proxy-tuning only.")
@@ -54,28 +54,32 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
     metavar="DIR",
     help="Keep intermediate graphs here: another precision of the same models is quicker.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the bundle at --output when the new one is complete.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the bundle at --output when the new one is complete; never other files."
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print the result as one JSON object.")
 def main(**options: Any) -> None:
     """Export a base model and a nudging model to one bundle that runs without PyTorch.
 
     Progress goes to stderr. A failed or interrupted export leaves nothing at --output.
     """
-    as_json = options.pop("as_json")
-    before = {number: signal.signal(number, _terminate) for number in _SIGNALS}
-    try:
-        _check_installed()
-        from .pipeline import export
-        from .progress import Progress
+    json_wanted = options.pop("json_wanted")
+    # Before anything heavy is imported, and to the end: seconds pass in imports alone.
+    with heeded():
+        try:
+            bundle, seconds = _export(options)
+        except NudgeError as error:
+            raise click.ClickException(str(error)) from None
+    write(as_json(_summary(bundle, seconds)) if json_wanted else _table(bundle) + "\n")
 
-        progress = Progress()
-        bundle = export(_request(options), progress)
-    except NudgeError as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    click.echo(json.dumps(_summary(bundle, progress.seconds)) if as_json else _table(bundle))
+
+def _export(options: dict[str, Any]) -> tuple[Bundle, dict[str, float]]:
+    _check_installed()
+    from .pipeline import export
+    from .progress import Progress
+
+    progress = Progress()
+    return export(_request(options), progress), progress.seconds
 
 
 def _request(options: dict[str, Any]) -> Request:
@@ -115,11 +119,6 @@ def _check_installed() -> None:
                 f"an export needs {module.split('.')[0]}, which is not installed; "
                 "pip install 'nudge-onnx[export,cpu]' (in an environment of its own)"
             )
-
-
-def _terminate(signum: int, frame: Any) -> None:
-    # An exception, so that every `finally` runs and the unfinished bundle is removed.
-    raise SystemExit(128 + signum)
 
 
 def _summary(bundle: Bundle, seconds: dict[str, float]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from .interrupts import raise_if_interrupted
+
 __all__ = ["Progress"]
 
 
@@ -23,9 +25,11 @@ class Progress:
     def step(self, label: str) -> Iterator[None]:
         """Announce a step, and complete its line when it ends or fails."""
         start = time.perf_counter()
+        raise_if_interrupted()
         self._write(f"{label} ... ")
         try:
             yield
+            raise_if_interrupted()
         except BaseException:
             self._write("failed\n")
             raise
@@ -38,5 +42,8 @@ class Progress:
 
     def _write(self, text: str) -> None:
         stream = self._stream or sys.stderr
-        stream.write(text)
-        stream.flush()
+        # The work counts, not who hears of it: stderr may be closed, or a pipe whose reader has gone.
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.write(text)
+                stream.flush()

@@ -82,7 +82,7 @@ def export_model(
     role, trust = conversion.role, conversion.trust_remote_code
     with progress.step(f"{role}: export"):
         source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
-    graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, work=work, progress=progress)
+    graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
     with progress.step(f"{role}: verification"):
         reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
@@ -133,7 +133,7 @@ def _context_length(config: Any) -> int:
 
 
 def _write_graph(
-    source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, work: Path, progress: Progress
+    source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
 ) -> _Graph:
     import onnx
 
@@ -150,7 +150,7 @@ def _write_graph(
     model = result.model
     configured = _context_length(config)
     text = tokenizer.encode(calibration_text(), verbose=False)
-    calibration = Calibration(text, work / f"calibration-{role}", window=min(WINDOW, configured))
+    calibration = Calibration(text, folder, window=min(WINDOW, configured))
     sizes = _sizes(model, conversion, calibration, progress)
     smoothed = smooth(model, config.to_dict(), sizes, skip=conversion.skipped_passes)
     inputs = _inputs(model, conversion, calibration, progress)

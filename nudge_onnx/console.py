@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -35,10 +35,17 @@ class _Interrupted(click.ClickException):
 class _Console(click.Command):
     """Ends a command with one line on stderr and a status: 130 for Ctrl-C, 2 for a wrong call, 1 for all else."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run the command; see `click.Command.main`."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, prog_name, complete_var, False, **extra)
         _hold_descriptors()
         _be_lenient()
         error: click.ClickException | None = None
@@ -47,7 +54,7 @@ class _Console(click.Command):
             if sys.stdout is None:
                 raise OutputError("stdout is closed; give it a terminal, a pipe or a file")
             # What click returns without standalone mode is the status of --help and --version.
-            status = super().main(*args, standalone_mode=False, **extra) or 0
+            status = super().main(args, prog_name, complete_var, False, **extra) or 0
         except click.ClickException as found:
             error, status = found, found.exit_code
         except NudgeError as found:
