@@ -27,7 +27,7 @@ test-fast: $(VENV)/installed
 test-processors: $(VENV)/installed
 	$(BIN)/python tests/processors/run.py $(ARGS)
 
-# The same under qemu-user on arm64, half an hour on two cores; what it fetches stays in $(CACHE)/arm64.
+# The same under qemu-user on arm64, ten minutes on two cores; what it fetches stays in $(CACHE)/arm64.
 test-arm64: $(VENV)/installed
 	$(BIN)/python tests/processors/arm64.py $(ARGS)
 

@@ -32,8 +32,6 @@ PROCESSORS = {
     "cortex-a76": ("0xd0b", "asimd asimddp"),
     "max": ("0xd49", "asimd asimddp sve bf16 i8mm"),
 }
-# Pointers are signed by a quick rule; emulating the architecture's own takes most of the time.
-QEMU_NAMES = {"max": "max,pauth-impdef=on"}
 TESTS = {
     "conformance": ["tests/conformance/test_conformance.py"],
     "rows": [
@@ -120,7 +118,7 @@ def run(processor: str, selected: str | None, tests: Sequence[str], packages: Pa
         python = [
             QEMU,
             "-cpu",
-            QEMU_NAMES.get(processor, processor),
+            processor,
             "-L",
             str(SYSTEM),
             str(SYSTEM / "usr/bin/python3"),
