@@ -10,7 +10,7 @@ NUDGE := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 BUNDLES := fp32 int8 int4
 PROMPT ?= What are three good reasons to learn a second language?
 
-.PHONY: demo test test-fast check bundles bench clean
+.PHONY: demo test test-fast test-processors test-arm64 check bundles bench clean
 # A bundle that is there stays there, whatever else failed.
 .SECONDARY:
 
@@ -22,6 +22,14 @@ test: bundles $(VENV)/installed
 
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not real and not slow"
+
+# What differs by processor, as older ones than this machine's; `make test-processors ARGS=avx2` for one of them.
+test-processors: $(VENV)/installed
+	$(BIN)/python tests/processors/run.py $(ARGS)
+
+# The same under qemu-user on arm64, ten minutes on two cores; what it fetches stays in $(CACHE)/arm64.
+test-arm64: $(VENV)/installed
+	$(BIN)/python tests/processors/arm64.py $(ARGS)
 
 # Type and import checkers do not follow the mapping of export/ and runtime/ into the package in a source tree,
 # so they look at an installed copy.

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from .places import PEERS, ROOT, size_of
+from .places import OLDER, PEERS, ROOT, size_of
 
 _STAMP = "peer.json"
 
@@ -59,11 +59,11 @@ _ENVIRONMENTS = {
         (*_GENAI, *_pinned("onnx"), "onnx_ir==1.1.0", "transformers==5.24.0"),
         _TORCH,
     ),
-    # Compiled here, for this processor.
+    # Compiled here, for this processor; for one it stands for, by what they have in common: AVX2, FMA and F16C.
     "llamacpp": Peer(
         "llama-cpp-python",
         ("llama-cpp-python==0.3.36", *_pinned("numpy")),
-        variables={"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        variables={"CMAKE_ARGS": f"-DGGML_NATIVE={'OFF' if OLDER else 'ON'}"},
     ),
 }
 NAMES = tuple(_ENVIRONMENTS)
@@ -81,7 +81,7 @@ def packages() -> dict[str, list[str]]:
 
 def python_of(name: str) -> Path:
     """The interpreter of a peer's environment, which is made if it is not there or was made of other packages."""
-    peer, folder = _ENVIRONMENTS[name], PEERS / name
+    peer, folder = _ENVIRONMENTS[name], _folder(name)
     wanted = [*peer.first, *peer.packages, *peer.also]
     if _stamp(folder).get("packages") != wanted:
         size = _make(name, peer, folder)
@@ -92,8 +92,12 @@ def python_of(name: str) -> Path:
 def installed_bytes(name: str) -> int:
     """Size of a peer's packages, without pip and without what only the benchmarks need."""
     python_of(name)
-    size: int = _stamp(PEERS / name)["bytes"]
+    size: int = _stamp(_folder(name))["bytes"]
     return size
+
+
+def _folder(name: str) -> Path:
+    return PEERS / (f"{name}-{OLDER}" if OLDER and _ENVIRONMENTS[name].variables else name)
 
 
 def _stamp(folder: Path) -> dict[str, Any]:

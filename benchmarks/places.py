@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -18,6 +19,8 @@ GGUF = {
     "base": ROOT / ".cache" / "models" / "gemma-3-270m-q4_k_m.gguf",
     "nudge": ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf",
 }
+OLDER = os.environ.get("OLDER_PROCESSOR")
+"""The processor that this machine stands for, if it is another (tests/processors)."""
 TITLES = {"base": "Gemma-3-270m", "nudge": "SmolLM2-135M-Instruct"}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import peers
-from .places import RESULTS, ROOT
+from .places import OLDER, RESULTS, ROOT
 from .rounds import Ratio
 
 _PACKAGES = ("nudge-onnx", "onnxruntime", "numpy", "tokenizers", "torch", "transformers", "optimum-onnx")
@@ -22,7 +22,10 @@ _PACKAGES = ("nudge-onnx", "onnxruntime", "numpy", "tokenizers", "torch", "trans
 
 @dataclass
 class Report:
-    """What one benchmark found. `save` writes `NAME.md` and `NAME.json`; plots are named after it too."""
+    """What one benchmark found. `save` writes `NAME.md` and `NAME.json`; plots are named after it too.
+
+    Where this machine stands for an older processor, that is a part of the name.
+    """
 
     name: str
     title: str
@@ -31,6 +34,10 @@ class Report:
     environment: dict[str, Any] = field(default_factory=lambda: environment())
     data: dict[str, Any] = field(default_factory=dict)
     _parts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if OLDER:
+            self.name += f"-{OLDER}"
 
     def table(self, caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Add a table; its first column is text, the others numbers."""
@@ -94,7 +101,7 @@ def _processor() -> str:
         fields.setdefault(key.strip(), value.strip())
     wide = [name for name in ("avx512_vnni", "avx_vnni", "avx512f", "avx2") if name in fields.get("flags", "").split()]
     return f"{fields.get('model name', platform.machine())} (family {fields.get('cpu family')}, " + (
-        f"model {fields.get('model')}; {', '.join(wide[:2])})"
+        f"model {fields.get('model')}; {f'run as {OLDER}' if OLDER else ', '.join(wide[:2])})"
     )
 
 

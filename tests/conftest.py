@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+from kept import kept
 from pairs import Pair, token_pair, word_pair
+
+
+def _kept(make: Callable[[Path], Pair], folder: Path) -> Pair:
+    folder = kept(make.__name__, make, folder)
+    return Pair(folder / "bundle", folder / "base", folder / "nudge")
 
 
 @pytest.fixture(scope="session")
 def tiny_word_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Two families and two tokenizers."""
-    return word_pair(tmp_path_factory.mktemp("word_pair"))
+    return _kept(word_pair, tmp_path_factory.mktemp("word_pair"))
 
 
 @pytest.fixture(scope="session")
 def tiny_token_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """One vocabulary, and many bytes that are half a character."""
-    return token_pair(tmp_path_factory.mktemp("token_pair"))
+    return _kept(token_pair, tmp_path_factory.mktemp("token_pair"))

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks import report
 from benchmarks.quality import compared
-from benchmarks.report import markdown
+from benchmarks.report import Report, markdown
 from benchmarks.rounds import alternate, ratio, turned
 from benchmarks.workers.profiled import by_kind
 from benchmarks.workers.watched import Stopwatch
@@ -32,6 +33,12 @@ def test_a_ratio_is_the_median_of_those_of_each_round() -> None:
 
 def test_a_table_is_markdown_with_numbers_on_the_right() -> None:
     assert markdown(("", "ms"), [("a", 1.5)]) == "|  | ms |\n| --- | ---: |\n| a | 1.5 |"
+
+
+def test_figures_of_an_older_processor_have_a_name_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Report("decode", "", "", environment={}).name == "decode"
+    monkeypatch.setattr(report, "OLDER", "avx2")
+    assert Report("decode", "", "", environment={}).name == "decode-avx2"
 
 
 def test_divergence_agreement_and_perplexity_are_those_of_the_definition() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 import pytest
+from kept import kept
 from tiny import tiny_checkpoint
 
 Exported = Callable[..., tuple[onnx.ModelProto, dict[str, Any]]]
@@ -25,17 +26,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     ) -> tuple[onnx.ModelProto, dict[str, Any]]:
         key = json.dumps([architecture, tied, attention, overrides], sort_keys=True)
         if key not in known:
-            folder = tmp_path_factory.mktemp(architecture)
-            known[key] = _export(folder, architecture, tied, attention, overrides)
+            folder = kept(
+                key,
+                lambda folder: _export(folder, architecture, tied, attention, overrides),
+                tmp_path_factory.mktemp(architecture),
+            )
+            config = json.loads((folder / "checkpoint" / "config.json").read_text())
+            known[key] = onnx.load(folder / "graph" / "model.onnx"), config
         model, config = known[key]
         return copy.deepcopy(model), dict(config)
 
     return export
 
 
-def _export(
-    folder: Path, architecture: str, tied: bool, attention: str, overrides: dict[str, Any]
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def _export(folder: Path, architecture: str, tied: bool, attention: str, overrides: dict[str, Any]) -> None:
     from optimum.exporters.onnx import onnx_export_from_model
     from transformers import AutoModelForCausalLM
 
@@ -47,4 +51,3 @@ def _export(
     onnx_export_from_model(
         model, str(folder / "graph"), task="text-generation-with-past", device="cpu", do_validation=False
     )
-    return onnx.load(folder / "graph" / "model.onnx"), config
