@@ -12,7 +12,8 @@ from typing import Any
 from nudge_onnx.bundle import Bundle, Defaults, Manifest, ModelRecord, Prompt
 from nudge_onnx.errors import ExportError, SourceError
 
-from .optimum_graph import load_config
+from .configuration import load_config
+from .loading import wrapped_by
 from .progress import Progress
 from .prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
 from .record import Conversion, end_token_ids, export_model
@@ -27,6 +28,9 @@ PRECISION_OF_TARGET = {"cpu": "int8", "cuda": "fp16", "tensorrt": "fp16"}
 
 _POOR_AGREEMENT = 0.8
 """Of the most likely tokens; block-wise int8 keeps above 0.95 even of very small models."""
+
+_BROKEN_AGREEMENT = 0.5
+"""Below this a graph is hardly the model that it was made from; what rounding alone costs is less."""
 
 _LIBRARIES = ("nudge-onnx", "optimum-onnx", "optimum", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
 
@@ -47,6 +51,8 @@ class Request:
     defaults: Defaults = field(default_factory=Defaults)
     name: str | None = None
     skipped_passes: tuple[str, ...] = ()
+    allow_poor_parity: bool = False
+    """Whether a graph may agree with PyTorch in less than half of the most likely tokens."""
     overwrite: bool = False
     work: Path | None = None
     """Folder that keeps unpacked checkpoints and Optimum's graphs for further exports; `None` throws them away."""
@@ -85,6 +91,8 @@ def _read(role: str, request: Request, base_template: str, work: Path, progress:
     src, trust = request.sources[role], request.trust_remote_code
     with progress.step(f"{role}: download"):
         checkpoint = fetch(src, work, revision=request.revisions.get(role), trust_remote_code=trust)
+    if prefix := wrapped_by(checkpoint.folder):
+        progress.note(f"{role}: the names of its weights begin with {prefix!r}, which is taken off")
     config = load_config(checkpoint.folder, trust_remote_code=trust)
     tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trust)
     if len(tokenizer) > config.vocab_size:
@@ -121,12 +129,18 @@ def _convert(
         work=work,
         progress=progress,
     )
-    if record.parity is not None and record.parity.top1_agreement < _POOR_AGREEMENT:
-        progress.note(
-            f"warning: in {record.precision} the {role} model keeps only {record.parity.top1_agreement:.0%} "
-            "of its most likely tokens; a higher precision keeps more of its quality"
-        )
+    _check_agreement(record, request, progress)
     return record
+
+
+def _check_agreement(record: ModelRecord, request: Request, progress: Progress) -> None:
+    agreement = record.parity.top1_agreement if record.parity is not None else 1.0
+    if agreement >= _POOR_AGREEMENT:
+        return
+    kept = f"in {record.precision} {record.source.name} keeps only {agreement:.0%} of its most likely tokens"
+    if agreement < _BROKEN_AGREEMENT and not request.allow_poor_parity:
+        raise ExportError(f"{kept}; choose a higher --precision, or accept this with --allow-poor-parity")
+    progress.note(f"warning: {kept}; a higher precision keeps more of its quality")
 
 
 def _manifest(request: Request, records: Mapping[str, ModelRecord], shared: bool, staging: Staging) -> Manifest:
