@@ -1,4 +1,4 @@
-"""A checkpoint's configuration: read, and refused early where a graph of it could not be made or would be another model."""
+"""A checkpoint's configuration: read, and refused early where no graph, or that of another model, would come of it."""
 
 from __future__ import annotations
 

@@ -40,9 +40,7 @@ def _export(checkpoint: Path, folder: Path, trust_remote_code: bool) -> None:
         # Optimum's own check compares a few positions to 1e-3; ours measures more of them, after the passes.
         with quiet():
             model.config.use_cache = True
-            onnx_export_from_model(
-                model, folder, task=TASK, device="cpu", do_validation=False, no_post_process=True
-            )
+            onnx_export_from_model(model, folder, task=TASK, device="cpu", do_validation=False, no_post_process=True)
     except NudgeError:
         raise
     except Exception as error:  # tracing runs the model's own code, which may raise anything

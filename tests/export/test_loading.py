@@ -63,7 +63,10 @@ def with_a_layer_more(weights: Weights) -> Weights:
 FAULTS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "final norm missing": (without("model.norm"), r"\(missing: model.norm.weight\)"),
     "a layer's norm missing": (without("layers.1.input_layernorm"), r"missing: model.layers.1.input_layernorm.weight"),
-    "names of another program": (renamed("self_attn", "attention"), r"missing: .* and 5 more; left over: .* and 5 more"),
+    "names of another program": (
+        renamed("self_attn", "attention"),
+        r"missing: .* and 5 more; left over: .* and 5 more",
+    ),
     "an unknown wrapper": (under("wrapper."), r"missing: .*left over: .*wrapper.model"),
     "a classification head": (of_another_head, r"missing: lm_head.weight; left over: score.weight"),
     "biases that the configuration ignores": (with_biases, r"left over: model.layers.0.self_attn.q_proj.bias\)"),
