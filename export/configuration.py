@@ -12,7 +12,7 @@ from nudge_onnx.errors import ExportError, SourceError
 from .faults import one_line
 from .quiet import quiet
 
-__all__ = ["TASK", "context_length", "load_config", "model_config", "original_context"]
+__all__ = ["TASK", "claimed_context", "context_length", "load_config", "model_config", "original_context"]
 
 TASK = "text-generation-with-past"
 """Optimum's name for a decoder with its cache."""
@@ -29,6 +29,8 @@ _FORMATS = {
     "compressed-tensors": "compressed-tensors",
 }
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_LEAST_CONTEXT = 32
+"""What the comparison with PyTorch has to read: less is no model that could answer either."""
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
 
@@ -42,7 +44,10 @@ def load_config(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
         _check_content(checkpoint, file)
     config = model_config(checkpoint, trust_remote_code=trust_remote_code)
     _check_architecture(config)
-    return config.get_text_config(decoder=True)
+    text = config.get_text_config(decoder=True)
+    if (length := context_length(text)) < _LEAST_CONTEXT:
+        raise SourceError(f"{checkpoint} reads texts of up to {length} tokens; a bundle needs {_LEAST_CONTEXT} or more")
+    return text
 
 
 def model_config(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
@@ -60,14 +65,13 @@ def model_config(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
         raise SourceError(f"{checkpoint}: transformers cannot read its configuration ({one_line(error)})") from None
     # With a name such as "flash_attention_2" the model would not load here.
     config._attn_implementation = None
+    _drop_padding(config)
     return config
 
 
 def context_length(config: Any) -> int:
     """Positions that the model can tell apart, and for which one set of rotary frequencies is right."""
-    lengths = (getattr(config, name, None) for name in _LENGTHS)
-    # Models without learned or rotary positions name none; this is what most of them were trained on.
-    length = next((length for length in lengths if isinstance(length, int)), 2048)
+    length = claimed_context(config)
     scaling = getattr(config, "rope_scaling", None) or {}
     original = original_context(config)
     # Beyond its original context a LongRoPE model turns all keys by other angles, those in the cache too.
@@ -75,11 +79,26 @@ def context_length(config: Any) -> int:
     return min(length, original) if is_long and original else length
 
 
+def claimed_context(config: Any) -> int:
+    """Positions that the configuration speaks of."""
+    lengths = (getattr(config, name, None) for name in _LENGTHS)
+    # Models without learned or rotary positions name none; this is what most of them were trained on.
+    return next((length for length in lengths if isinstance(length, int)), 2048)
+
+
 def original_context(config: Any) -> int | None:
     """The context that a model was first trained on, where its rotary frequencies were stretched later."""
     scaling = getattr(config, "rope_scaling", None) or {}
     found = scaling.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
     return int(found) if isinstance(found, (int, float)) and found > 0 else None
+
+
+def _drop_padding(config: Any) -> None:
+    """Forget an id of padding that has no row: nothing is padded here, and PyTorch takes no such embedding."""
+    for part in {id(part): part for part in (config, config.get_text_config(decoder=True))}.values():
+        padding, rows = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
+        if isinstance(padding, int) and isinstance(rows, int) and not 0 <= padding < rows:
+            part.pad_token_id = None
 
 
 def _check_content(checkpoint: Path, file: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,13 +12,13 @@ from typing import Any
 from nudge_onnx.bundle import Bundle, Defaults, Manifest, ModelRecord, Prompt
 from nudge_onnx.errors import ExportError, SourceError
 
-from .configuration import load_config
+from .configuration import claimed_context, load_config
 from .loading import wrapped_by
 from .progress import Progress
 from .prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
 from .record import Conversion, end_token_ids, export_model
 from .sources import Checkpoint, fetch
-from .tokenizer_file import load_tokenizer, same_vocabulary
+from .tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
 from .writer import Staging, check_target, file_records, staged
 
 __all__ = ["PRECISION_OF_TARGET", "Request", "export"]
@@ -95,12 +95,10 @@ def _read(role: str, request: Request, base_template: str, work: Path, progress:
         progress.note(f"{role}: the names of its weights begin with {prefix!r}, which is taken off")
     config = load_config(checkpoint.folder, trust_remote_code=trust)
     tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trust)
-    if len(tokenizer) > config.vocab_size:
-        raise SourceError(
-            f"{src}: its tokenizer has {len(tokenizer)} tokens and its model {config.vocab_size}; they do not fit"
-        )
+    if without_rows := tokens_without_rows(tokenizer, config.vocab_size, src):
+        progress.note(f"{role}: the model has no rows for {without_rows}; texts that hold them are refused")
     if role == "nudge":
-        prompt = chat_prompt(tokenizer, src)
+        prompt = chat_prompt(tokenizer, src, rows=config.vocab_size)
         if not end_token_ids(checkpoint.folder, config, tokenizer):
             raise SourceError(f"{src} names no end token, so a nudging model of it could never end an answer")
         return _Model(checkpoint, config, tokenizer, prompt)
@@ -130,7 +128,18 @@ def _convert(
         progress=progress,
     )
     _check_agreement(record, request, progress)
+    for remark in _remarks(record, model.config):
+        progress.note(f"{role}: {remark}")
     return record
+
+
+def _remarks(record: ModelRecord, config: Any) -> Iterator[str]:
+    """What a user would not expect of this model."""
+    claimed = claimed_context(config)
+    if record.context_length < claimed:
+        yield f"texts of up to {record.context_length:,} tokens, of {claimed:,} that the checkpoint speaks of"
+    if record.cache.kind == "growing":
+        yield "the cache is copied at every step, which slows down behind long texts"
 
 
 def _check_agreement(record: ModelRecord, request: Request, progress: Progress) -> None:
