@@ -43,7 +43,7 @@ class Calibration:
     """Tokens read at once, from an empty cache; at most the model's context."""
 
     def observe(self, model: onnx.ModelProto, values: Iterable[str]) -> dict[str, Floats]:
-        """What the named values [batch, sequence, hidden] hold, [tokens, hidden] each."""
+        """What the named values [..., hidden] hold, [tokens, hidden] each."""
         seen = defaultdict(list)
         for arrays in self._read(model, values):
             for name, array in arrays.items():
@@ -51,11 +51,14 @@ class Calibration:
         return {name: np.concatenate(parts) for name, parts in seen.items()}
 
     def channel_sizes(self, model: onnx.ModelProto, values: Iterable[str]) -> dict[str, Floats]:
-        """The root mean square of each channel of the named values [batch, sequence, hidden], [hidden] each."""
+        """The root mean square of each channel of the named values [..., hidden], [hidden] each.
+
+        Relative to the whole text: an expert of a mixture reads a part of it, and no other compares with its sizes.
+        """
         squares: dict[str, Any] = defaultdict(float)
         for arrays in self._read(model, values):
             for name, array in arrays.items():
-                squares[name] += np.square(array, dtype=np.float64).sum(axis=(0, 1))
+                squares[name] += np.square(array, dtype=np.float64).reshape(-1, array.shape[-1]).sum(axis=0)
         return {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in squares.items()}
 
     def cache_peaks(self, model: onnx.ModelProto) -> dict[str, Floats]:

@@ -55,6 +55,11 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
     help="Keep intermediate graphs here: another precision of the same models is quicker.",
 )
 @click.option(
+    "--allow-poor-parity",
+    is_flag=True,
+    help="Write a bundle even if a model keeps less than half of its most likely tokens.",
+)
+@click.option(
     "--overwrite", is_flag=True, help="Replace the bundle at --output when the new one is complete; never other files."
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print the result as one JSON object.")
@@ -103,6 +108,7 @@ def _request(options: dict[str, Any]) -> Request:
         defaults=Defaults(options["gamma"], options["policy"], system_prompt=options["system_prompt"]),
         name=options["name"],
         skipped_passes=options["skipped"],
+        allow_poor_parity=options["allow_poor_parity"],
         overwrite=options["overwrite"],
         work=options["work"],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,12 +12,13 @@ from typing import Any
 from nudge_onnx.bundle import Bundle, Defaults, Manifest, ModelRecord, Prompt
 from nudge_onnx.errors import ExportError, SourceError
 
-from .optimum_graph import load_config
+from .configuration import claimed_context, load_config
+from .loading import wrapped_by
 from .progress import Progress
 from .prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
 from .record import Conversion, end_token_ids, export_model
 from .sources import Checkpoint, fetch
-from .tokenizer_file import load_tokenizer, same_vocabulary
+from .tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
 from .writer import Staging, check_target, file_records, staged
 
 __all__ = ["PRECISION_OF_TARGET", "Request", "export"]
@@ -27,6 +28,9 @@ PRECISION_OF_TARGET = {"cpu": "int8", "cuda": "fp16", "tensorrt": "fp16"}
 
 _POOR_AGREEMENT = 0.8
 """Of the most likely tokens; block-wise int8 keeps above 0.95 even of very small models."""
+
+_BROKEN_AGREEMENT = 0.5
+"""Below this a graph is hardly the model that it was made from; what rounding alone costs is less."""
 
 _LIBRARIES = ("nudge-onnx", "optimum-onnx", "optimum", "transformers", "torch", "onnx", "onnxruntime", "tokenizers")
 
@@ -47,6 +51,8 @@ class Request:
     defaults: Defaults = field(default_factory=Defaults)
     name: str | None = None
     skipped_passes: tuple[str, ...] = ()
+    allow_poor_parity: bool = False
+    """Whether a graph may agree with PyTorch in less than half of the most likely tokens."""
     overwrite: bool = False
     work: Path | None = None
     """Folder that keeps unpacked checkpoints and Optimum's graphs for further exports; `None` throws them away."""
@@ -85,14 +91,14 @@ def _read(role: str, request: Request, base_template: str, work: Path, progress:
     src, trust = request.sources[role], request.trust_remote_code
     with progress.step(f"{role}: download"):
         checkpoint = fetch(src, work, revision=request.revisions.get(role), trust_remote_code=trust)
+    if prefix := wrapped_by(checkpoint.folder):
+        progress.note(f"{role}: the names of its weights begin with {prefix!r}, which is taken off")
     config = load_config(checkpoint.folder, trust_remote_code=trust)
     tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trust)
-    if len(tokenizer) > config.vocab_size:
-        raise SourceError(
-            f"{src}: its tokenizer has {len(tokenizer)} tokens and its model {config.vocab_size}; they do not fit"
-        )
+    if without_rows := tokens_without_rows(tokenizer, config.vocab_size, src):
+        progress.note(f"{role}: the model has no rows for {without_rows}; texts that hold them are refused")
     if role == "nudge":
-        prompt = chat_prompt(tokenizer, src)
+        prompt = chat_prompt(tokenizer, src, rows=config.vocab_size)
         if not end_token_ids(checkpoint.folder, config, tokenizer):
             raise SourceError(f"{src} names no end token, so a nudging model of it could never end an answer")
         return _Model(checkpoint, config, tokenizer, prompt)
@@ -121,12 +127,29 @@ def _convert(
         work=work,
         progress=progress,
     )
-    if record.parity is not None and record.parity.top1_agreement < _POOR_AGREEMENT:
-        progress.note(
-            f"warning: in {record.precision} the {role} model keeps only {record.parity.top1_agreement:.0%} "
-            "of its most likely tokens; a higher precision keeps more of its quality"
-        )
+    _check_agreement(record, request, progress)
+    for remark in _remarks(record, model.config):
+        progress.note(f"{role}: {remark}")
     return record
+
+
+def _remarks(record: ModelRecord, config: Any) -> Iterator[str]:
+    """What a user would not expect of this model."""
+    claimed = claimed_context(config)
+    if record.context_length < claimed:
+        yield f"texts of up to {record.context_length:,} tokens, of {claimed:,} that the checkpoint speaks of"
+    if record.cache.kind == "growing":
+        yield "the cache is copied at every step, which slows down behind long texts"
+
+
+def _check_agreement(record: ModelRecord, request: Request, progress: Progress) -> None:
+    agreement = record.parity.top1_agreement if record.parity is not None else 1.0
+    if agreement >= _POOR_AGREEMENT:
+        return
+    kept = f"in {record.precision} {record.source.name} keeps only {agreement:.0%} of its most likely tokens"
+    if agreement < _BROKEN_AGREEMENT and not request.allow_poor_parity:
+        raise ExportError(f"{kept}; choose a higher --precision, or accept this with --allow-poor-parity")
+    progress.note(f"warning: {kept}; a higher precision keeps more of its quality")
 
 
 def _manifest(request: Request, records: Mapping[str, ModelRecord], shared: bool, staging: Staging) -> Manifest:

@@ -24,10 +24,11 @@ def base_prompt(template: str = BASE_TEMPLATE) -> Prompt:
     return Prompt(template=template, add_bos=True)
 
 
-def chat_prompt(tokenizer: Any, name: str) -> Prompt:
+def chat_prompt(tokenizer: Any, name: str, *, rows: int) -> Prompt:
     """A nudging model's own chat template, with the special tokens that it may name.
 
-    The template writes its own BOS token where there is one. Raises `SourceError` for a tokenizer without template.
+    The template writes its own BOS token where there is one. Raises `SourceError` for a tokenizer without template, and
+    where the template writes tokens that the model, with so many rows, does not know.
     """
     try:
         template = tokenizer.get_chat_template()
@@ -36,8 +37,22 @@ def chat_prompt(tokenizer: Any, name: str) -> Prompt:
             f"{name} has no chat template, so it is no nudging model; give an instruct or chat model to --nudge"
         ) from None
     _check(template, name)
+    _check_rows(tokenizer, rows, name)
     tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     return Prompt(template=template, tokens=tokens, add_bos=False)
+
+
+def _check_rows(tokenizer: Any, rows: int, name: str) -> None:
+    asked = [{"role": "user", "content": "Why?"}]
+    try:
+        ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True)
+    except Exception:  # a template may ask for more than one message, and says so to those who use it
+        return
+    if unknown := next((number for number in ids if number >= rows), None):
+        raise SourceError(
+            f"{name}: its chat template writes {tokenizer.convert_ids_to_tokens(unknown)!r}, "
+            f"for which its model of {rows} tokens has no row; give the checkpoint that the template was made for"
+        )
 
 
 def looks_aligned(tokenizer: Any, name: str) -> bool:

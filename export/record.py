@@ -11,6 +11,7 @@ from typing import Any
 from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
 
 from .calibrate import WINDOW, Calibration, calibration_text
+from .configuration import context_length, original_context
 from .inspect_graph import cache_shape, graph_io, vocabulary_size
 from .optimum_graph import optimum_graph
 from .passes import (
@@ -124,14 +125,6 @@ def end_token_ids(checkpoint: Path, config: Any, tokenizer: Any) -> tuple[int, .
     return tuple(sorted(token for token in ids if 0 <= token < config.vocab_size))
 
 
-def _context_length(config: Any) -> int:
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(length := getattr(config, name, None), int):
-            return length
-    # Models without learned or rotary positions name none; this is what most of them were trained on.
-    return 2048
-
-
 def _write_graph(
     source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
 ) -> _Graph:
@@ -148,7 +141,7 @@ def _write_graph(
             portable=conversion.target == "tensorrt",
         )
     model = result.model
-    configured = _context_length(config)
+    configured = context_length(config)
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, folder, window=min(WINDOW, configured))
     sizes = _sizes(model, conversion, calibration, progress)
@@ -237,5 +230,6 @@ def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, 
         lambda text: tokenizer.encode(text, verbose=False),
         context_length=graph.context_length,
         sliding_window=getattr(config, "sliding_window", None),
+        original_context=original_context(config),
         edges=graph.edges,
     )

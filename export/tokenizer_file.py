@@ -8,13 +8,16 @@ from typing import Any
 
 from nudge_onnx.errors import SourceError
 
+from .calibrate import calibration_text
 from .faults import one_line
 from .quiet import quiet
 
-__all__ = ["load_tokenizer", "same_vocabulary", "save_tokenizer"]
+__all__ = ["load_tokenizer", "same_vocabulary", "save_tokenizer", "tokens_without_rows"]
 
 _READABLE_DECODERS = {"ByteLevel", "ByteFallback", "Replace", "Metaspace"}
 """Decoders whose tokens can be read as bytes, as `docs/bundle.md` says."""
+
+_SHOWN = 3
 
 
 def load_tokenizer(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
@@ -41,6 +44,21 @@ def load_tokenizer(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
             "only byte-level and SentencePiece-style BPE are supported"
         )
     return tokenizer
+
+
+def tokens_without_rows(tokenizer: Any, rows: int, name: str) -> str:
+    """The tokens, as a text, that a model with so many rows of logits does not know; empty where it knows all.
+
+    Tokens for images or padding are often added behind the last row. Raises `SourceError` where an ordinary text, or
+    what is put before each, has such tokens: then it is the tokenizer of another model.
+    """
+    if len(tokenizer) <= rows:
+        return ""
+    if max(tokenizer.encode(calibration_text(), verbose=False)) >= rows:
+        raise SourceError(f"{name}: its tokenizer has {len(tokenizer)} tokens and its model {rows}; they do not fit")
+    unknown = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
+    shown = ", ".join(repr(token) for _, token in unknown[:_SHOWN])
+    return shown + (f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else "")
 
 
 def save_tokenizer(tokenizer: Any, path: Path) -> None:

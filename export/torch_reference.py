@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .loading import load_model
 from .quiet import quiet
 
 __all__ = ["TorchReference"]
@@ -19,14 +20,7 @@ class TorchReference:
     """A checkpoint's model in transformers, on the CPU."""
 
     def __init__(self, checkpoint: Path, *, trust_remote_code: bool = False) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        with quiet():
-            model = AutoModelForCausalLM.from_pretrained(
-                checkpoint, dtype=torch.float32, trust_remote_code=trust_remote_code
-            )
-        self._model = model.eval()
+        model = self._model = load_model(checkpoint, trust_remote_code=trust_remote_code)
         self.parameters = int(model.num_parameters())
         """Number of weights, shared ones counted once."""
         # A few models, mostly with code of their own, always compute all rows.

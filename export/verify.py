@@ -40,7 +40,7 @@ _CONTINUED = _STEPS + sum(_CHUNKS)
 _ROWS = 32
 """Positions of a prompt that are compared: logits of a large vocabulary are a megabyte each."""
 _LONGEST_WINDOW = 1024
-"""Longer sliding windows are not filled: a forward pass over them takes minutes on a CPU."""
+"""Nothing longer is filled: a forward pass over it takes minutes on a CPU."""
 _LONGEST_EDGE = 2304
 """Nor are more positions read to compare what stands before and behind one."""
 
@@ -88,17 +88,20 @@ def measure(
     *,
     context_length: int,
     sliding_window: int | None = None,
+    original_context: int | None = None,
     edges: Sequence[int] = (),
 ) -> Measurement:
-    """Compare `graph` with `reference` on fixed prompts, encoded by `encode`, one of them past the sliding window.
+    """Compare `graph` with `reference` on fixed prompts, encoded by `encode`.
 
+    One of them goes past the sliding window and past the context that the model was first trained on, where there are
+    such and a CPU reads so much in useful time.
     Behind as many positions as one of `edges` the graph takes another way to compute the same. Raises `ExportError`
     if a logit is not finite.
     """
     room = context_length - _CONTINUED
     prompts = [list(encode(text))[:room] for text in _PROMPTS]
-    window = sliding_window if sliding_window and sliding_window <= _LONGEST_WINDOW else 128
-    prompts.append(_repeat(encode, min(window + 40, room)))
+    turns = [turn for turn in (sliding_window, original_context) if turn and turn <= _LONGEST_WINDOW]
+    prompts.append(_repeat(encode, min(max([128, *turns]) + 40, room)))
     steady = [prompts[0]]
     near = (edge for edge in edges if edge <= min(room, _LONGEST_EDGE))
     steady += [_repeat(encode, edge + _CHECKED_TOGETHER // 2) for edge in near]

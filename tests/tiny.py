@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "CHAT_TEMPLATE", "tiny_checkpoint", "tiny_tokenizer"]
+__all__ = ["ARCHITECTURES", "ARCHITECTURES_OF_EXPERTS", "CHAT_TEMPLATE", "tiny_checkpoint", "tiny_tokenizer"]
 
 BOS, EOS, IM_START, IM_END = "<s>", "</s>", "<|im_start|>", "<|im_end|>"
 
@@ -48,6 +48,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 """Configuration of each architecture. Sliding windows are shorter than the tests' prompts."""
 
+MIXTURE: dict[str, Any] = {"head_dim": 32, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+ARCHITECTURES_OF_EXPERTS: dict[str, dict[str, Any]] = {"qwen3_moe": SIZES | MIXTURE}
+"""Likewise of mixtures of experts: what each of them reads depends on the text."""
+
 CLASSES = {
     "llama": "Llama",
     "mistral": "Mistral",
@@ -57,6 +61,7 @@ CLASSES = {
     "olmo2": "Olmo2",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
     "phi3": "Phi3",
     "gpt2": "GPT2",
 }
@@ -97,9 +102,10 @@ def tiny_checkpoint(
 ) -> Path:
     """Write a checkpoint (safetensors, configuration, tokenizer) of about 100,000 parameters and return its folder.
 
-    `architecture` is a key of `ARCHITECTURES`. With `scale` 1 the logits' standard deviation is about 1; larger values
-    multiply it, so that the top-1 probability spreads between uncertain (1) and almost sure (10). `tokenizer` is a
-    `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat` adds a chat template and two end tokens. `tied`
+    `architecture` is a key of `ARCHITECTURES` or `ARCHITECTURES_OF_EXPERTS`. With `scale` 1 the logits' standard
+    deviation is about 1; larger values multiply it, so that the top-1 probability spreads between uncertain (1) and
+    almost sure (10). `tokenizer` is a `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat` adds a chat template
+    and two end tokens. `tied`
     shares head and embedding, as many small models do.
     """
     import torch
@@ -109,7 +115,7 @@ def tiny_checkpoint(
     name = CLASSES[architecture]
     end = [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(EOS)] if chat else tokenizer.token_to_id(EOS)
     config = getattr(transformers, f"{name}Config")(
-        **ARCHITECTURES[architecture],
+        **(ARCHITECTURES | ARCHITECTURES_OF_EXPERTS)[architecture],
         vocab_size=tokenizer.get_vocab_size(),
         tie_word_embeddings=tied,
         bos_token_id=tokenizer.token_to_id(BOS),

@@ -15,8 +15,8 @@ from .graph import Array, Graph
 __all__ = ["evaluate", "run_part"]
 
 
-def evaluate(graph: Graph, value: str, tokens: int) -> Array | None:
-    """A value of the graph for `tokens` tokens at positions 0 .. tokens - 1 and an empty cache.
+def evaluate(graph: Graph, value: str, tokens: int, past: int = 0) -> Array | None:
+    """A value of the graph for `tokens` tokens behind `past` positions, whose keys and values are zero.
 
     Meant for what depends on lengths and positions alone, such as masks and rotary tables: token ids and embeddings are
     zero. `None` if it cannot be computed so.
@@ -27,7 +27,9 @@ def evaluate(graph: Graph, value: str, tokens: int) -> Array | None:
         if (dims := graph.dims(node.input[0])) is not None and len(dims) == 2
     }
     read = {name for node in graph.ancestors([value], stop=embedded) for name in node.input}
-    feeds: dict[str, Array] = {proto.name: _feed(proto, tokens) for proto in graph.proto.input if proto.name in read}
+    feeds: dict[str, Array] = {
+        proto.name: _feed(proto, tokens, past) for proto in graph.proto.input if proto.name in read
+    }
     feeds |= {name: np.zeros((1, tokens, width), np.float32) for name, width in embedded.items() if name in read}
     return run_part(graph, value, feeds)
 
@@ -61,12 +63,12 @@ def run_part(graph: Graph, value: str, feeds: Mapping[str, Array]) -> Array | No
     return array
 
 
-def _feed(proto: onnx.ValueInfoProto, tokens: int) -> Array:
+def _feed(proto: onnx.ValueInfoProto, tokens: int, past: int) -> Array:
     dims = proto.type.tensor_type.shape.dim
     if proto.name == "position_ids":
-        return np.arange(tokens, dtype=np.int64)[None]
+        return np.arange(past, past + tokens, dtype=np.int64)[None]
     if proto.name == "attention_mask":
-        return np.ones((1, tokens), np.int64)
+        return np.ones((1, past + tokens), np.int64)
     if proto.name.startswith("past_key_values."):
-        return np.zeros((1, dims[1].dim_value, 0, dims[3].dim_value), np.float32)
+        return np.zeros((1, dims[1].dim_value, past, dims[3].dim_value), np.float32)
     return np.zeros((1, tokens), np.int64)

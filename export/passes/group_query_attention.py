@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from .attention import Attention, find_attention
@@ -40,6 +41,8 @@ CONTEXT_LIMIT = 8192
 """Most positions a rotary table holds. A table costs 4 * head_size bytes a position and layer kind: at a context of
 131,072 it would outweigh a small model's weights, and no CPU prefills that much in useful time."""
 
+
+_MASK_ROWS = 16
 
 _TABLE_COLUMNS = 8
 """The operator only takes tables whose width is a multiple of this."""
@@ -97,11 +100,17 @@ def _past_shape(graph: Graph) -> tuple[int, int, int] | None:
 
 
 class _Windows:
-    """Reads from a mask how far back its layer looks."""
+    """Reads from a mask how far back its layer looks.
+
+    A whole mask of a long window takes gigabytes. A few of its rows tell as much: those of a short text, those where
+    the window begins to leave out what lies before it, and the last one that the context has room for.
+    """
 
     def __init__(self, graph: Graph, config: Mapping[str, Any]) -> None:
         self._graph = graph
-        self._tokens = int(config.get("sliding_window") or 8) + 8
+        self._context = context_rows(config)
+        # A window that no text fills is none.
+        self._edge = min(int(config.get("sliding_window") or _MASK_ROWS), self._context)
         self._known: dict[str, int | None] = {}
 
     def of(self, mask: str) -> int | None:
@@ -118,16 +127,30 @@ class _Windows:
         return cut.input[0] if cut is not None else mask
 
     def _measure(self, mask: str) -> int | None:
-        bias = evaluate(self._graph, mask, self._tokens)
-        if bias is None or bias.shape[-2:] != (self._tokens, self._tokens):
+        last = self._edge + _MASK_ROWS // 2
+        turn = self._visible(mask, min(_MASK_ROWS, last), max(0, last - _MASK_ROWS))
+        if turn is None:
             return None
-        visible = bias.reshape(-1, self._tokens, self._tokens)[0] == 0
-        row, column = np.ogrid[: self._tokens, : self._tokens]
-        window = int(visible[-1].sum())
-        expected = (column <= row) & (column > row - window)
-        if not np.array_equal(visible, expected):
+        window = int(turn[-1].sum())
+        window = -1 if window == last else window
+        parts = [turn, self._visible(mask, _MASK_ROWS, 0), self._visible(mask, 1, self._context - 1)]
+        return window if all(part is not None and _looks_back(part, window) for part in parts) else None
+
+    def _visible(self, mask: str, rows: int, past: int) -> npt.NDArray[np.bool_] | None:
+        """Which positions each of `rows` tokens behind `past` others sees, [rows, past + rows]."""
+        bias = evaluate(self._graph, mask, rows, past)
+        if bias is None or bias.shape[-2:] != (rows, past + rows):
             return None
-        return -1 if window == self._tokens else window
+        visible: npt.NDArray[np.bool_] = bias.reshape(-1, rows, past + rows)[0] == 0
+        return visible
+
+
+def _looks_back(visible: npt.NDArray[np.bool_], window: int) -> bool:
+    """Whether the last rows of a mask see `window` positions each, themselves included, or all with -1."""
+    rows, total = visible.shape
+    row, column = np.ogrid[total - rows : total, :total]
+    seen = (column <= row) & ((column > row - window) | (window < 0))
+    return bool(np.array_equal(visible, seen))
 
 
 class _Tables:

@@ -14,6 +14,7 @@ from .options import bundle_argument
 
 __all__ = ["command"]
 
+_COPIED = "; copied at every step, which slows down behind long texts"
 _TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy base model"}
 
 
@@ -53,7 +54,7 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
         ("model", f"{model.architecture}, {_millions(model.parameters)}vocabulary {model.vocabulary_size:,}"),
         ("context", f"{model.context_length:,} tokens"),
         ("precision", f"{model.precision}, {size / 1e6:,.1f} MB with its tokenizer"),
-        ("cache", f"{model.cache.kind}, {model.cache.dtype}"),
+        ("cache", f"{model.cache.kind}, {model.cache.dtype}{_COPIED if model.cache.kind == 'growing' else ''}"),
         ("memory", _memory(bundle, model)),
         ("passes", ", ".join(model.passes) or "none"),
     ]

@@ -11,7 +11,7 @@ import pytest
 from tiny import tiny_checkpoint
 
 from nudge_onnx.bundle import ModelRecord
-from nudge_onnx.export.optimum_graph import load_config
+from nudge_onnx.export.configuration import load_config
 from nudge_onnx.export.progress import Progress
 from nudge_onnx.export.prompts import base_prompt
 from nudge_onnx.export.record import Conversion, export_model

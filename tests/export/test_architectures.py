@@ -11,8 +11,8 @@ from tiny import ARCHITECTURES, tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
 from nudge_onnx.errors import ExportError
+from nudge_onnx.export.configuration import load_config
 from nudge_onnx.export.graph_runner import GraphRunner
-from nudge_onnx.export.optimum_graph import load_config
 
 TEXT = "The sky is blue because small molecules scatter short waves, 12 + 30 is 42, and 日本語 too. " * 3
 KINDS = {"prefill": [60], "step": [40, *[1] * 20], "chunk": [30, 7, 1, 22], "from_nothing_by_steps": [1] * 20}
@@ -88,6 +88,17 @@ def test_quantised_weights_stay_close(
     assert 0 < parity.kl <= most_kl
     full = export_tiny(architecture).bundle / "base" / "model.onnx"
     assert (exported.bundle / "base" / "model.onnx").stat().st_size < full.stat().st_size
+
+
+@pytest.mark.parametrize(("precision", "most_kl"), [("int8", 0.05), ("int4", 0.5), ("int4-all", 0.6)])
+def test_experts_that_read_a_part_of_the_text_are_quantised(
+    precision: str, most_kl: float, export_tiny: ExportTiny
+) -> None:
+    exported = export_tiny("qwen3_moe", precision=precision)
+    assert exported.record.parity is not None
+    assert exported.record.parity.kl <= most_kl
+    graph = onnx.load(exported.bundle / exported.record.graph).graph
+    assert "MatMul" not in {node.op_type for node in graph.node if "experts" in node.name}
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])

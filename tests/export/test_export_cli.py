@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import jsonschema
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from safetensors.numpy import load_file, save_file
 from tiny import tiny_checkpoint, tiny_tokenizer
 
 import nudge_onnx
@@ -141,7 +143,28 @@ def test_a_precision_that_costs_much_quality_is_a_warning(
     monkeypatch.setattr("nudge_onnx.export.pipeline._POOR_AGREEMENT", 1.01)
     result = export(tiny_pair, tmp_path / "bundle", "--precision", "int4")
     assert result.exit_code == 0
-    assert "warning: in int4 the base model keeps only" in result.stderr
+    assert "warning: in int4 base keeps only" in result.stderr
+
+
+def test_a_graph_that_is_hardly_the_model_is_an_error_unless_allowed(
+    tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nudge_onnx.export.record as record
+
+    quantise = record.quantise
+
+    def wrong(model: onnx.ModelProto, *arguments: Any, **named: Any) -> Any:
+        norm = next(t for t in model.graph.initializer if t.name == "model.layers.1.post_attention_layernorm.weight")
+        norm.CopyFrom(onnx.numpy_helper.from_array(-9 * onnx.numpy_helper.to_array(norm), norm.name))
+        return quantise(model, *arguments, **named)
+
+    monkeypatch.setattr(record, "quantise", wrong)
+    output, work = tmp_path / "bundle", ("--work", str(tmp_path / "work"), "--no-pass", "fuse-skip-norms")
+    line = error_line(export(tiny_pair, output, *work), output)
+    assert re.search(r"in int8 base keeps only \d+% of its most likely tokens; .*--allow-poor-parity", line)
+    allowed = export(tiny_pair, output, *work, "--allow-poor-parity")
+    assert allowed.exit_code == 0
+    assert "warning: in int8 base keeps only" in allowed.stderr
 
 
 def test_a_nudging_model_without_chat_template_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
@@ -180,7 +203,16 @@ def test_weights_that_do_not_fit_the_configuration_are_one_line(tiny_pair: Pair,
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
     line = error_line(export((base, tiny_pair[1]), tmp_path / "bundle"), tmp_path / "bundle")
-    assert line.startswith("Error: Optimum could not export")
+    assert "weights and config.json do not belong together (of another shape: model.layers.0.mlp.down_proj" in line
+
+
+def test_a_wrapper_around_the_weights_is_named(tiny_pair: Pair, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_pair[0], tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    save_file({f"module.{name}": weight for name, weight in weights.items()}, base / "model.safetensors")
+    result = export((base, tiny_pair[1]), tmp_path / "bundle", "--precision", "fp32")
+    assert result.exit_code == 0, result.output
+    assert "base: the names of its weights begin with 'module.', which is taken off" in result.stderr
 
 
 def test_a_checkpoint_with_code_of_its_own_is_not_run(tiny_pair: Pair, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_base_model_reads_plain_text_with_a_newline_after_each_message() -> No
 
 def test_a_nudging_model_reads_what_transformers_would_give_it() -> None:
     fast = tokenizer()
-    prompt = chat_prompt(fast, "small")
+    prompt = chat_prompt(fast, "small", rows=320)
     assert not prompt.add_bos
     expected = fast.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
     assert render(prompt, MESSAGES) == expected
@@ -44,7 +44,7 @@ def test_a_nudging_model_reads_what_transformers_would_give_it() -> None:
 def test_a_named_template_and_training_marks_stay_as_they_are() -> None:
     marked = "{% for m in messages %}\n{% generation %}\n{{ m.content }}\n{% endgeneration %}\n{% endfor %}"
     fast = tokenizer({"default": marked, "tool_use": "no"})
-    prompt = chat_prompt(fast, "small")
+    prompt = chat_prompt(fast, "small", rows=320)
     assert prompt.template == marked
     assert render(prompt, MESSAGES) == fast.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
     assert render(prompt, MESSAGES) == "Why is the sky blue?\n"
@@ -52,7 +52,7 @@ def test_a_named_template_and_training_marks_stay_as_they_are() -> None:
 
 def test_a_nudging_model_without_chat_template_is_refused() -> None:
     with pytest.raises(SourceError, match=r"^org/small has no chat template"):
-        chat_prompt(tokenizer(None), "org/small")
+        chat_prompt(tokenizer(None), "org/small", rows=320)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+
 import onnx
 import pytest
 from decoding import Decoder, largest_difference, whole_script
 from tiny import ARCHITECTURES
 
 from nudge_onnx.export.passes import apply
+
+# The package has a function of this name.
+gqa = importlib.import_module("nudge_onnx.export.passes.group_query_attention")
 
 LLAMA3 = {
     "rope_scaling": {
@@ -55,6 +60,35 @@ def test_every_layer_keeps_its_own_window(exported):
         if node.op_type == "GroupQueryAttention"
     ]
     assert windows == [16, -1]
+
+
+@pytest.mark.parametrize(("window", "context", "told"), [(300, 512, 300), (510, 512, 510), (32768, 512, -1)])
+def test_a_window_is_read_from_a_few_rows_of_its_mask(exported, monkeypatch, window, context, told):
+    rows = []
+    whole = gqa.evaluate
+
+    def counted(graph, value, tokens, past=0):
+        found = whole(graph, value, tokens, past)
+        # Tables have three axes, a mask four.
+        rows.extend([found.shape[-2]] if found is not None and found.ndim == 4 else [])
+        return found
+
+    monkeypatch.setattr(gqa, "evaluate", counted)
+    model, config = exported("mistral", sliding_window=window, max_position_embeddings=context)
+    result = apply(model, config, precision="fp32")
+    windows = {
+        onnx.helper.get_node_attr_value(node, "local_window_size")
+        for node in result.model.graph.node
+        if node.op_type == "GroupQueryAttention"
+    }
+    assert windows == {told}
+    assert rows
+    assert max(rows) <= 16
+
+
+def test_a_window_that_the_configuration_does_not_name_is_no_full_attention(exported):
+    model, config = exported("mistral", sliding_window=300)
+    assert apply(model, config | {"sliding_window": None}, precision="fp32").cache_kind == "growing"
 
 
 def test_gemma_2_caps_its_scores_in_the_operator(exported):
