@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ContextLengthError, NudgeError
@@ -15,83 +15,25 @@ from .baselines import alone, ensemble, mixed, proxy_tuning
 from .control_tokens import ControlTokens, check_control_tokens, prompt_ids
 from .decoder import Decoder
 from .draft import token_cuts, word_cuts
-from .gates import Gate, resolve_gate, top1
+from .gates import Gate, top1
 from .loading import open_models
 from .loop import NudgingLoop, Pieces
 from .memory import peak_memory
+from .options import VOICES, AnswerOptions, Mode
 from .pool import CachePool, Readers
-from .prompt import Message, PromptIds, as_messages, unicode_text
+from .prompt import Message, PromptIds, as_messages
 from .providers import ProviderSpec
 from .reader import Chooser, HeadChooser, Reader
-from .results import Answer, FinishReason, Piece, Timings
+from .results import Answer, Timings
 from .sampling import Sampling
 from .speculation import Speculation, SpeculationMode
 from .stops import cut_at_stops
+from .stream import Stream
 from .text import Transcript
 from .tokenizer import Tokenizer
 from .writer import IdWriter, Writer
 
 __all__ = ["Mode", "NudgedLM", "Stream"]
-
-Mode: TypeAlias = Literal["nudged", "base", "nudge", "ensemble", "proxy-tuning"]
-_VOICES: Mapping[str, tuple[str, ...]] = {
-    "nudged": ("base", "nudge"),
-    "base": ("base",),
-    "nudge": ("nudge",),
-    "ensemble": ("base", "nudge"),
-    "proxy-tuning": ("base", "nudge", "proxy_base"),
-}
-
-
-class Stream(Iterator[Piece]):
-    """An answer on its way: iterate for its pieces; `close` cancels it; `answer` has what is there so far.
-
-    Also a context manager that closes. Not for two threads at once.
-    """
-
-    def __init__(self, pieces: Pieces, timings: Timings) -> None:
-        self._source = pieces
-        self._pieces: list[Piece] = []
-        self._timings = timings
-        self._finish: FinishReason | None = None
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> Piece:
-        if self._finish is not None:
-            raise StopIteration
-        try:
-            piece = next(self._source)
-        except StopIteration as end:
-            self._finish = end.value
-            raise
-        except BaseException:
-            # Ctrl-C in the middle of a pass ends this answer; the caches take part in the next one.
-            self._finish = "cancelled"
-            raise
-        self._pieces.append(piece)
-        return piece
-
-    def close(self) -> None:
-        """Cancel what is left; a no-op once the answer has ended."""
-        if self._finish is None:
-            self._finish = "cancelled"
-        self._source.close()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def answer(self) -> Answer:
-        """The answer so far; its `finish_reason` is `cancelled` until it has ended."""
-        pieces = tuple(self._pieces)
-        return Answer("".join(p.text for p in pieces), pieces, self._finish or "cancelled", self._timings)
 
 
 class NudgedLM:
@@ -179,51 +121,26 @@ class NudgedLM:
         if self._graphs is None:
             raise NudgeError("this NudgedLM is closed; load the bundle again")
         manifest = self.bundle.manifest
-        defaults = manifest.defaults
-        gamma = defaults.gamma if gamma is None else gamma
-        policy = policy or defaults.policy
-        draft_tokens = defaults.draft_tokens if draft_tokens is None else draft_tokens
-        stops = [stop] if isinstance(stop, str) else list(stop)
-        self._check(gamma, policy, draft_tokens, max_new_tokens, stops, mode)
-        sampling = sampling or Sampling()
-        choose = {"base": sampling, "nudge": nudge_sampling or sampling}
+        options = AnswerOptions.of(
+            manifest,
+            gamma=gamma,
+            policy=policy,
+            gate=gate,
+            draft_tokens=draft_tokens,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            mode=mode,
+            speculation=speculation,
+            sampling=sampling,
+            nudge_sampling=nudge_sampling,
+        )
         check_control_tokens(control_tokens)
-        messages = as_messages(prompt, system_prompt, defaults.system_prompt)
-        prompts = {role: self._prompt(role, messages, control_tokens) for role in _VOICES[mode]}
-        gate_of = resolve_gate(gate or defaults.gate)
+        messages = as_messages(prompt, system_prompt, manifest.defaults.system_prompt)
+        prompts = {role: self._prompt(role, messages, control_tokens) for role in VOICES[options.mode]}
         timings = Timings(load=self.load_seconds)
-
-        def write(readers: Readers) -> Pieces:
-            answer = Transcript(max_new_tokens)
-            if mode in ("ensemble", "proxy-tuning"):
-                for role in prompts:
-                    readers[role].start(lambda logits, ids, end: logits.copy())
-                mix = ensemble if mode == "ensemble" else proxy_tuning
-                ends = self._ends("base") | self._ends("nudge")
-                bytes_of = self._tokenizers["base"].bytes_of
-                return mixed([(readers[r], prompts[r]) for r in prompts], mix, ends, bytes_of, answer)
-            for role, ids in prompts.items():
-                if gate_of is top1 and choose[role].greedy and readers[role].decoder.has_head:
-                    readers[role].start_with_head(HeadChooser(role, gamma))
-                else:
-                    readers[role].start(Chooser(role, choose[role], gate_of, gamma, len(ids.ids)))
-            kind = IdWriter if policy == "token" else Writer
-            writers = {
-                role: kind(readers[role], ids, self._tokenizers[role], self._ends(role))
-                for role, ids in prompts.items()
-            }
-            if mode != "nudged":
-                return alone(writers[mode], "base" if mode == "base" else "nudge", answer)
-            base_cost, nudge_cost = (readers[role].decoder.costs for role in ("base", "nudge"))
-            # Two vocabularies share no noise: sampled drafts would almost never be what the base model draws.
-            drafts = manifest.shared_vocabulary or all(one.greedy for one in choose.values())
-            ahead = Speculation(speculation, base_cost, nudge_cost, drafts)
-            cuts = token_cuts if policy == "token" else word_cuts
-            return NudgingLoop(writers["base"], writers["nudge"], answer, cuts, draft_tokens, ahead).run()
-
-        pieces = self._run(write, prompts, timings)
-        if stops:
-            pieces = cut_at_stops(pieces, stops, lambda piece, i: self._tokenizers[piece.source].bytes_of(i))
+        pieces = self._run(options, prompts, timings)
+        if options.stops:
+            pieces = cut_at_stops(pieces, options.stops, lambda piece, i: self._tokenizers[piece.source].bytes_of(i))
         return Stream(pieces, timings)
 
     def generate(self, prompt: str | Sequence[Message], **options: Any) -> Answer:
@@ -246,8 +163,39 @@ class NudgedLM:
     ) -> None:
         self.close()
 
-    def _run(self, write: Callable[[Readers], Pieces], prompts: Mapping[str, PromptIds], timings: Timings) -> Pieces:
-        """Lend caches to a writer of pieces, prefill them, and keep count."""
+    def _write(self, options: AnswerOptions, prompts: Mapping[str, PromptIds], readers: Readers) -> Pieces:
+        """The answer as whoever takes part writes it, once the prompts are in the caches."""
+        answer = Transcript(options.max_new_tokens)
+        mode = options.mode
+        if mode in ("ensemble", "proxy-tuning"):
+            for role in prompts:
+                readers[role].start(lambda logits, ids, end: logits.copy())
+            mix = ensemble if mode == "ensemble" else proxy_tuning
+            ends = self._ends("base") | self._ends("nudge")
+            return mixed(
+                [(readers[r], prompts[r]) for r in prompts], mix, ends, self._tokenizers["base"].bytes_of, answer
+            )
+        sampling = options.sampling
+        for role, ids in prompts.items():
+            if options.gate is top1 and sampling[role].greedy and readers[role].decoder.has_head:
+                readers[role].start_with_head(HeadChooser(role, options.gamma))
+            else:
+                readers[role].start(Chooser(role, sampling[role], options.gate, options.gamma, len(ids.ids)))
+        kind = IdWriter if options.policy == "token" else Writer
+        writers = {
+            role: kind(readers[role], ids, self._tokenizers[role], self._ends(role)) for role, ids in prompts.items()
+        }
+        if mode != "nudged":
+            return alone(writers[mode], "base" if mode == "base" else "nudge", answer)
+        base_cost, nudge_cost = (readers[role].decoder.costs for role in ("base", "nudge"))
+        # Two vocabularies share no noise: sampled drafts would almost never be what the base model draws.
+        drafts = self.bundle.manifest.shared_vocabulary or all(one.greedy for one in sampling.values())
+        ahead = Speculation(options.speculation, base_cost, nudge_cost, drafts)
+        cuts = token_cuts if options.policy == "token" else word_cuts
+        return NudgingLoop(writers["base"], writers["nudge"], answer, cuts, options.draft_tokens, ahead).run()
+
+    def _run(self, options: AnswerOptions, prompts: Mapping[str, PromptIds], timings: Timings) -> Pieces:
+        """Lend caches for an answer, prefill them, and keep count."""
         readers = self._pool.acquire({role: prompt.ids for role, prompt in prompts.items()})
         before = {role: (readers[role].decoder.fed, readers[role].decoder.passes) for role in prompts}
 
@@ -258,7 +206,7 @@ class NudgedLM:
 
         start = time.perf_counter()
         try:
-            pieces = write(readers)
+            pieces = self._write(options, prompts, readers)
             for role, prompt in prompts.items():
                 readers[role].prefill(prompt.ids)
             timings.prefill = time.perf_counter() - start
@@ -293,25 +241,3 @@ class NudgedLM:
 
     def _ends(self, role: str) -> frozenset[int]:
         return frozenset(self.bundle.manifest.models[role].end_token_ids)
-
-    def _check(
-        self, gamma: float, policy: str, draft_tokens: int, max_new_tokens: int, stops: Sequence[str], mode: str
-    ) -> None:
-        manifest = self.bundle.manifest
-        if not 0 <= gamma <= 1:
-            raise NudgeError(f"gamma must be between 0 and 1, not {gamma}")
-        if policy not in ("word", "token"):
-            raise NudgeError(f"unknown policy {policy!r}; use 'word' or 'token'")
-        if draft_tokens < 1 or max_new_tokens < 1:
-            raise NudgeError("draft_tokens and max_new_tokens must be 1 or more")
-        if not all(stops):
-            raise NudgeError("a stop string must not be empty")
-        for text in stops:
-            unicode_text(text, "a stop string")
-        if mode not in get_args(Mode):
-            raise NudgeError(f"unknown mode {mode!r}; use one of {', '.join(get_args(Mode))}")
-        if not manifest.shared_vocabulary and (policy == "token" or mode in ("ensemble", "proxy-tuning")):
-            what = "policy 'token'" if policy == "token" else f"mode {mode!r}"
-            raise NudgeError(f"{what} needs two models with one vocabulary, and those of this bundle differ")
-        if mode == "proxy-tuning" and "proxy_base" not in manifest.models:
-            raise NudgeError("mode 'proxy-tuning' needs a bundle that was exported with --proxy-base")
