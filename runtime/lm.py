@@ -23,6 +23,7 @@ from .options import VOICES, AnswerOptions, Mode
 from .pool import CachePool, Readers
 from .prompt import Message, PromptIds, as_messages
 from .providers import ProviderSpec
+from .ranges import integer, path
 from .reader import Chooser, HeadChooser, Reader
 from .results import Answer, Timings
 from .sampling import Sampling
@@ -34,6 +35,10 @@ from .tokenizer import Tokenizer
 from .writer import IdWriter, Writer
 
 __all__ = ["Mode", "NudgedLM", "Stream"]
+
+# ONNX Runtime starts what it is told to, and a million threads take all memory.
+_MOST_THREADS = 1024
+_MOST_CACHE_MIB = 2**40
 
 
 class NudgedLM:
@@ -70,11 +75,14 @@ class NudgedLM:
         caches that are kept for conversations to come back to. `cache_dir` is a folder for what a provider prepares
         of the graphs (see docs/providers.md): later loads find it there, and processes on one machine share it.
 
-        Raises `BundleError`, `ProviderError`, `RuntimeMissingError`.
+        Raises `BundleError`, `ProviderError`, `RuntimeMissingError`, and `NudgeError` for an argument out of range.
         """
         start = time.perf_counter()
-        bundle = Bundle.open(folder)
-        graphs, tokenizers = open_models(bundle, providers, threads, None if cache_dir is None else Path(cache_dir))
+        threads = None if threads is None else integer("threads", threads, 1, _MOST_THREADS)
+        cache_mib = integer("cache_mib", cache_mib, 0, _MOST_CACHE_MIB)
+        cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
+        bundle = Bundle.open(path("folder", folder))
+        graphs, tokenizers = open_models(bundle, providers, threads, cache_folder)
         pool = CachePool(lambda: {role: Reader(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20)
         lm = cls(bundle, graphs, tokenizers, pool)
         lm.load_seconds = time.perf_counter() - start
@@ -98,8 +106,8 @@ class NudgedLM:
         policy: str | None = None,
         gate: str | Gate | None = None,
         draft_tokens: int | None = None,
-        max_new_tokens: int = 256,
-        stop: str | Sequence[str] = (),
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
         system_prompt: str | None = None,
         mode: Mode = "nudged",
         speculation: SpeculationMode = "auto",
@@ -110,8 +118,9 @@ class NudgedLM:
         """Answer a prompt (one user message, or a list of chat messages), piece by piece.
 
         `gamma`, `policy` (`word`, `token`), `gate` (`top1`, `margin`, `entropy`, or a callable), `draft_tokens` and
-        `system_prompt` default to the bundle's. `speculation` changes the speed and never the answer. `sampling` is
-        greedy by default and holds for both models unless `nudge_sampling` is given. `control_tokens` says what happens
+        `system_prompt` default to the bundle's, `max_new_tokens` to 256. The text ends before the first of the texts
+        in `stop`. `speculation` (`auto`, `off`, or 0 to 256 tokens) changes the speed and never the answer. `sampling`
+        is greedy by default and holds for both models unless `nudge_sampling` is given. `control_tokens` says what happens
         to messages that spell a special token of a model: `allow` makes it one, `refuse` is an error, and `escape`
         reads it as text (see docs/embedding.md).
 

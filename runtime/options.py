@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from nudge_onnx.bundle import Manifest
 from nudge_onnx.errors import NudgeError
 
 from .gates import Gate, resolve_gate
 from .prompt import unicode_text
-from .sampling import Sampling
+from .ranges import integer, must_be, number, one_of
+from .sampling import Sampling, fresh_seed
 from .speculation import SpeculationMode
 
 __all__ = ["VOICES", "AnswerOptions", "Mode"]
@@ -26,6 +27,10 @@ VOICES: dict[str, tuple[str, ...]] = {
     "proxy-tuning": ("base", "nudge", "proxy_base"),
 }
 """The roles that take part in an answer, by mode."""
+
+_MAX_NEW_TOKENS = 256
+# A row of logits of a large vocabulary takes a megabyte, and each guess is a row.
+_MOST_AHEAD = 256
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class AnswerOptions:
         policy: str | None,
         gate: str | Gate | None,
         draft_tokens: int | None,
-        max_new_tokens: int,
-        stop: str | Sequence[str],
+        max_new_tokens: int | None,
+        stop: str | Sequence[str] | None,
         mode: Mode,
         speculation: SpeculationMode,
         sampling: Sampling | None,
@@ -61,38 +66,61 @@ class AnswerOptions:
     ) -> AnswerOptions:
         """What `NudgedLM.stream` was asked for, with the bundle's defaults where nothing was said.
 
-        Raises `NudgeError` for what is out of range, or not to be had with this bundle.
+        Raises `NudgeError` for what is of no good type or out of range, or not to be had with this bundle.
         """
         defaults = manifest.defaults
-        gamma = defaults.gamma if gamma is None else gamma
-        policy = policy or defaults.policy
-        draft_tokens = defaults.draft_tokens if draft_tokens is None else draft_tokens
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if not 0 <= gamma <= 1:
-            raise NudgeError(f"gamma must be between 0 and 1, not {gamma}")
-        if policy not in ("word", "token"):
-            raise NudgeError(f"unknown policy {policy!r}; use 'word' or 'token'")
-        if draft_tokens < 1 or max_new_tokens < 1:
-            raise NudgeError("draft_tokens and max_new_tokens must be 1 or more")
-        if not all(stops):
-            raise NudgeError("a stop string must not be empty")
-        for text in stops:
-            unicode_text(text, "a stop string")
-        if mode not in VOICES:
-            raise NudgeError(f"unknown mode {mode!r}; use one of {', '.join(get_args(Mode))}")
+        policy = one_of("policy", defaults.policy if policy is None else policy, ("word", "token"))
+        one_of("mode", mode, get_args(Mode))
         _check_possible(manifest, policy, mode)
-        sampling = sampling or Sampling()
         return cls(
-            gamma,
+            number("gamma", defaults.gamma if gamma is None else gamma, 0, 1),
             policy,
-            resolve_gate(gate or defaults.gate),
-            draft_tokens,
-            max_new_tokens,
-            stops,
+            resolve_gate(defaults.gate if gate is None else gate),
+            integer("draft_tokens", defaults.draft_tokens if draft_tokens is None else draft_tokens, 1),
+            integer("max_new_tokens", _MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens, 1),
+            _stops(stop),
             mode,
-            speculation,
-            {"base": sampling, "nudge": nudge_sampling or sampling},
+            _ahead(speculation),
+            _samplings(sampling, nudge_sampling),
         )
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    what = "a text, a list of texts, or None"
+    if stop is None:
+        return ()
+    if isinstance(stop, str):
+        stop = (stop,)
+    if not isinstance(stop, Sequence | Set) or isinstance(stop, bytes | bytearray | memoryview):
+        raise must_be("stop", what, stop)
+    for one in stop:
+        if not isinstance(one, str):
+            raise must_be("stop", what, one)
+    stops = tuple(unicode_text(one, "a stop string") for one in stop)
+    if not all(stops):
+        raise must_be("stop", "texts that are not empty", stop)
+    return stops
+
+
+def _ahead(speculation: Any) -> SpeculationMode:
+    if isinstance(speculation, str) and speculation in ("auto", "off"):
+        return "auto" if speculation == "auto" else "off"
+    try:
+        return integer("speculation", speculation, 0, _MOST_AHEAD)
+    except NudgeError:
+        what = f"'auto', 'off', or a number of tokens between 0 and {_MOST_AHEAD}"
+        raise must_be("speculation", what, speculation) from None
+
+
+def _samplings(sampling: Sampling | None, nudge_sampling: Sampling | None) -> dict[str, Sampling]:
+    for name, one in (("sampling", sampling), ("nudge_sampling", nudge_sampling)):
+        if one is not None and not isinstance(one, Sampling):
+            raise must_be(name, "a Sampling or None", one)
+    base = sampling or Sampling()
+    nudge = nudge_sampling or base
+    # Drawn once: models that share a vocabulary share the noise.
+    seed = fresh_seed()
+    return {"base": base.with_seed(seed), "nudge": nudge.with_seed(seed)}
 
 
 def _check_possible(manifest: Manifest, policy: str, mode: Mode) -> None:
