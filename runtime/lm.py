@@ -11,28 +11,23 @@ from typing import Any
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ContextLengthError, NudgeError
 
-from .baselines import alone, ensemble, mixed, proxy_tuning
+from .answering import Answering
 from .control_tokens import ControlTokens, check_control_tokens, prompt_ids
 from .decoder import Decoder
-from .draft import token_cuts, word_cuts
-from .gates import Gate, top1
+from .gates import Gate
 from .loading import open_models
-from .loop import NudgingLoop, Pieces
-from .memory import peak_memory
+from .memory import peak_memory, return_freed_memory
 from .options import VOICES, AnswerOptions, Mode
-from .pool import CachePool, Readers
+from .pool import CachePool
 from .prompt import Message, PromptIds, as_messages
 from .providers import ProviderSpec
 from .ranges import integer, path
-from .reader import Chooser, HeadChooser, Reader
+from .reader import Reader
 from .results import Answer, Timings
 from .sampling import Sampling
-from .speculation import Speculation, SpeculationMode
-from .stops import cut_at_stops
+from .speculation import SpeculationMode
 from .stream import Stream
-from .text import Transcript
 from .tokenizer import Tokenizer
-from .writer import IdWriter, Writer
 
 __all__ = ["Mode", "NudgedLM", "Stream"]
 
@@ -71,9 +66,10 @@ class NudgedLM:
         """Open a bundle.
 
         `providers` are execution providers in order of preference, by short name (`cpu`, `cuda`, `tensorrt`) or full
-        name, alone or as `(name, options)`. `threads` per model, by default the cores. `cache_mib` bounds the KV
-        caches that are kept for conversations to come back to. `cache_dir` is a folder for what a provider prepares
-        of the graphs (see docs/providers.md): later loads find it there, and processes on one machine share it.
+        name, alone or as `(name, options)`. `threads` per model (1 to 1,024), by default the cores. `cache_mib` bounds
+        the KV caches that are kept for conversations to come back to; those used last stay, whatever their size.
+        `cache_dir` is a folder for what a provider prepares of the graphs (see docs/providers.md): later loads find it
+        there, and processes on one machine share it.
 
         Raises `BundleError`, `ProviderError`, `RuntimeMissingError`, and `NudgeError` for an argument out of range.
         """
@@ -120,9 +116,9 @@ class NudgedLM:
         `gamma`, `policy` (`word`, `token`), `gate` (`top1`, `margin`, `entropy`, or a callable), `draft_tokens` and
         `system_prompt` default to the bundle's, `max_new_tokens` to 256. The text ends before the first of the texts
         in `stop`. `speculation` (`auto`, `off`, or 0 to 256 tokens) changes the speed and never the answer. `sampling`
-        is greedy by default and holds for both models unless `nudge_sampling` is given. `control_tokens` says what happens
-        to messages that spell a special token of a model: `allow` makes it one, `refuse` is an error, and `escape`
-        reads it as text (see docs/embedding.md).
+        is greedy by default and holds for both models unless `nudge_sampling` is given. `control_tokens` says what
+        happens to messages that spell a special token of a model: `allow` makes it one, `refuse` is an error, and
+        `escape` reads it as text (see docs/embedding.md).
 
         Raises `NudgeError` for an argument out of range, `ContextLengthError` for a prompt that does not fit, and
         while streaming `LogitsError` if a model returns no numbers.
@@ -146,11 +142,8 @@ class NudgedLM:
         check_control_tokens(control_tokens)
         messages = as_messages(prompt, system_prompt, manifest.defaults.system_prompt)
         prompts = {role: self._prompt(role, messages, control_tokens) for role in VOICES[options.mode]}
-        timings = Timings(load=self.load_seconds)
-        pieces = self._run(options, prompts, timings)
-        if options.stops:
-            pieces = cut_at_stops(pieces, options.stops, lambda piece, i: self._tokenizers[piece.source].bytes_of(i))
-        return Stream(pieces, timings)
+        answering = Answering(manifest, options, prompts, self._tokenizers, Timings(load=self.load_seconds))
+        return Stream(answering.pieces(self._pool), answering.timings, answering.cancellation)
 
     def generate(self, prompt: str | Sequence[Message], **options: Any) -> Answer:
         """The whole answer at once; `options` are those of `stream`."""
@@ -160,9 +153,11 @@ class NudgedLM:
             return stream.answer
 
     def close(self) -> None:
-        """Free the sessions and caches; streams on their way may end, new ones are refused."""
+        """Free the sessions and caches; streams on their way may end, and free theirs then. New ones are refused."""
         self._graphs = None
-        self._pool.clear()
+        self._tokenizers = {}
+        self._pool.close()
+        return_freed_memory()
 
     def __enter__(self) -> NudgedLM:
         return self
@@ -171,70 +166,6 @@ class NudgedLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _write(self, options: AnswerOptions, prompts: Mapping[str, PromptIds], readers: Readers) -> Pieces:
-        """The answer as whoever takes part writes it, once the prompts are in the caches."""
-        answer = Transcript(options.max_new_tokens)
-        mode = options.mode
-        if mode in ("ensemble", "proxy-tuning"):
-            for role in prompts:
-                readers[role].start(lambda logits, ids, end: logits.copy())
-            mix = ensemble if mode == "ensemble" else proxy_tuning
-            ends = self._ends("base") | self._ends("nudge")
-            return mixed(
-                [(readers[r], prompts[r]) for r in prompts], mix, ends, self._tokenizers["base"].bytes_of, answer
-            )
-        sampling = options.sampling
-        for role, ids in prompts.items():
-            if options.gate is top1 and sampling[role].greedy and readers[role].decoder.has_head:
-                readers[role].start_with_head(HeadChooser(role, options.gamma))
-            else:
-                readers[role].start(Chooser(role, sampling[role], options.gate, options.gamma, len(ids.ids)))
-        kind = IdWriter if options.policy == "token" else Writer
-        writers = {
-            role: kind(readers[role], ids, self._tokenizers[role], self._ends(role)) for role, ids in prompts.items()
-        }
-        if mode != "nudged":
-            return alone(writers[mode], "base" if mode == "base" else "nudge", answer)
-        base_cost, nudge_cost = (readers[role].decoder.costs for role in ("base", "nudge"))
-        # Two vocabularies share no noise: sampled drafts would almost never be what the base model draws.
-        drafts = self.bundle.manifest.shared_vocabulary or all(one.greedy for one in sampling.values())
-        ahead = Speculation(options.speculation, base_cost, nudge_cost, drafts)
-        cuts = token_cuts if options.policy == "token" else word_cuts
-        return NudgingLoop(writers["base"], writers["nudge"], answer, cuts, options.draft_tokens, ahead).run()
-
-    def _run(self, options: AnswerOptions, prompts: Mapping[str, PromptIds], timings: Timings) -> Pieces:
-        """Lend caches for an answer, prefill them, and keep count."""
-        readers = self._pool.acquire({role: prompt.ids for role, prompt in prompts.items()})
-        before = {role: (readers[role].decoder.fed, readers[role].decoder.passes) for role in prompts}
-
-        def count() -> None:
-            for role, (fed, passes) in before.items():
-                timings.fed[role] = readers[role].decoder.fed - fed
-                timings.passes[role] = readers[role].decoder.passes - passes
-
-        start = time.perf_counter()
-        try:
-            pieces = self._write(options, prompts, readers)
-            for role, prompt in prompts.items():
-                readers[role].prefill(prompt.ids)
-            timings.prefill = time.perf_counter() - start
-            start = time.perf_counter()
-            while True:
-                try:
-                    piece = next(pieces)
-                except StopIteration as end:
-                    return end.value  # type: ignore[no-any-return]
-                finally:
-                    # Time that the caller spends with a piece is not ours.
-                    timings.decode += time.perf_counter() - start
-                    count()
-                yield piece
-                start = time.perf_counter()
-        finally:
-            count()
-            timings.peak_memory = peak_memory()
-            self._pool.release(readers)
 
     def _prompt(self, role: str, messages: Sequence[Message], control_tokens: ControlTokens = "allow") -> PromptIds:
         model = self.bundle.manifest.models[role]
@@ -247,6 +178,3 @@ class NudgedLM:
                 "shorten the prompt or the conversation"
             )
         return prompt
-
-    def _ends(self, role: str) -> frozenset[int]:
-        return frozenset(self.bundle.manifest.models[role].end_token_ids)
