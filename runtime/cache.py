@@ -26,6 +26,9 @@ class KVCache(Protocol):
     def bind(self, binding: Any) -> None:
         """Bind past and present for a pass."""
 
+    def unbind(self) -> None:
+        """Forget all bindings."""
+
     def advance(self, binding: Any, new: int) -> None:
         """Take over what the pass wrote."""
 
@@ -84,6 +87,10 @@ class InPlaceCache:
                 binding.bind_ortvalue_input(past, buffer)
                 binding.bind_ortvalue_output(present, buffer)
             self._bound.append(binding)
+
+    def unbind(self) -> None:
+        """Let bindings go that are not used any more."""
+        self._bound.clear()
 
     def advance(self, binding: Any, new: int) -> None:
         """Count what the pass wrote in place."""
@@ -146,6 +153,9 @@ class GrowingCache:
         for (past, present), value in zip(self._names, self._values, strict=True):
             binding.bind_ortvalue_input(past, value)
             binding.bind_output(present, *self._place)
+
+    def unbind(self) -> None:
+        """Nothing: each pass binds anew."""
 
     def advance(self, binding: Any, new: int) -> None:
         """Keep what the pass returned."""

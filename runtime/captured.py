@@ -10,6 +10,7 @@ same positions.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ class CapturedPasses:
             self._made[key] = CapturedPass(*self._of, new, rows, head=head)
         return self._made[key]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the passes read and write besides the cache, on the device."""
+        return sum(made.nbytes for made in list(self._made.values()))
+
     def clear(self) -> None:
         """Forget them all, as the cache has other memory now."""
         self._made.clear()
@@ -64,8 +70,11 @@ class CapturedPass:
             value = ortvalue.ortvalue_from_numpy(np.zeros(shape, np.int64), *place)
             self.binding.bind_ortvalue_input(name, value)
             self._inputs[name] = np.zeros(shape, np.int64), value
+        self.nbytes = sum(host.nbytes for host, _ in self._inputs.values())
+        """Bytes of its inputs and outputs on the device."""
         self._outputs = []
         for name, shape, kind in output_shapes(graph.record, rows, head=head):
+            self.nbytes += math.prod(shape) * np.dtype(kind).itemsize
             value = ortvalue.ortvalue_from_shape_and_type(shape, kind, *place)
             self.binding.bind_ortvalue_output(name, value)
             self._outputs.append(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from nudge_onnx.errors import ContextLengthError
@@ -48,6 +48,8 @@ class Decoder:
         """Tokens fed since the decoder was made."""
         self.passes = 0
         """Forward passes since the decoder was made."""
+        self.before_pass: Callable[[], None] = _nothing
+        """Called before each pass; what it raises ends the call, and nothing of that pass was done."""
         self.costs = Costs(self.least_rows)
         """What passes cost, by their number of rows."""
         self.has_head = has_head(record.io)
@@ -71,8 +73,15 @@ class Decoder:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the cache."""
-        return self._cache.nbytes
+        """Bytes of the cache, and of what passes write their rows to."""
+        rows = sum(outputs.nbytes for _, outputs in list(self._bound.values()))
+        return self._cache.nbytes + rows + (self._captured.nbytes if self._captured else 0)
+
+    def rest(self) -> None:
+        """Keep the cache, and let go of what the next pass makes anew."""
+        self._bound.clear()
+        self._cache.unbind()
+        self.before_pass = _nothing
 
     def read(self, *, head: bool) -> None:
         """Whether `feed` and `prefill` return what the uncertainty head says of each row, or (at first) its logits."""
@@ -140,6 +149,7 @@ class Decoder:
         return [ids[:-1], ids[-1:]] if len(ids) > self._prompt_rows else self._parts(ids)
 
     def _pass(self, ids: list[int], rows: int) -> Rows:
+        self.before_pass()
         start = time.perf_counter()
         past = self.length
         # Filled up, the last id before the edge of a segment would reach into the next.
@@ -204,3 +214,7 @@ def _cut(ids: list[int], edges: Iterable[int]) -> list[list[int]]:
     """`ids` cut at each of the ascending `edges` that lies inside."""
     inside = [edge for edge in edges if 0 < edge < len(ids)]
     return [ids[start:end] for start, end in pairwise([0, *inside, len(ids)])]
+
+
+def _nothing() -> None:
+    pass

@@ -11,7 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nudge_onnx.errors import LogitsError, NudgeError
+from nudge_onnx.errors import LogitsError
+
+from .ranges import must_be
 
 __all__ = ["GATES", "Gate", "Logits", "Softmax", "entropy", "margin", "resolve_gate", "top1"]
 
@@ -86,6 +88,6 @@ def resolve_gate(gate: str | Gate) -> Gate:
     """A gate by name, or a callable as it is; raises `NudgeError` for an unknown name."""
     if callable(gate):
         return gate
-    if gate not in GATES:
-        raise NudgeError(f"unknown gate {gate!r}; use one of {', '.join(GATES)} or a callable")
+    if not isinstance(gate, str) or gate not in GATES:
+        raise must_be("gate", f"one of {', '.join(map(repr, GATES))} or a callable", gate)
     return GATES[gate]

@@ -48,6 +48,10 @@ class Outputs(Protocol):
     def take(self, first: int, last: int) -> Rows:
         """The rows from `first` up to `last` of the pass that ran; logits are a view that the next pass overwrites."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers."""
+
 
 class LogitsOutputs:
     """All logits, in one buffer that is kept from pass to pass."""
@@ -70,6 +74,11 @@ class LogitsOutputs:
     def take(self, first: int, last: int) -> Rows:
         """A view of the buffer."""
         return self._buffer[0, first:last]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer at its largest."""
+        return self._buffer.nbytes
 
 
 class HeadOutputs:
@@ -97,6 +106,11 @@ class HeadOutputs:
         """Summaries, which stay valid."""
         ids, top1, log_sums = self._views
         return [Summary(ids[row], top1[row], log_sums[row]) for row in range(first, last)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the three buffers."""
+        return sum(view.nbytes for view in self._views)
 
 
 def output_shapes(record: ModelRecord, rows: int, *, head: bool) -> list[tuple[str, tuple[int, ...], Any]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
+from weakref import WeakSet
+
+from nudge_onnx.errors import NudgeError
 
 from .prefix import common_prefix
 from .reader import Reader
@@ -18,45 +21,72 @@ Readers: TypeAlias = "dict[str, Reader[Any]]"
 class CachePool:
     """Readers that are free, least recently used first.
 
-    `limit` is in bytes and bounds the caches that lie idle or are lent together; one more set than fits is lent
-    rather than refused, and dropped when it comes back.
+    `limit` is in bytes and bounds all that is kept by readers that lie idle, and those that are lent count too. The
+    set that came back last stays whatever its size; one more set than fits is lent rather than refused, and dropped
+    when it comes back.
     """
 
     def __init__(self, make: Callable[[], Readers], limit: int) -> None:
-        self._make = make
+        self._make: Callable[[], Readers] | None = make
         self._limit = limit
         self._lock = threading.Lock()
         self._idle: list[Readers] = []
-        self._lent: list[Readers] = []
+        # Weakly: what an interrupt kept from coming back is gone, and does not count.
+        self._lent: WeakSet[Reader[Any]] = WeakSet()
 
     def acquire(self, prompts: Mapping[str, Sequence[int]]) -> Readers:
-        """The free readers that hold most of these prompts (ids by role), or fresh ones where none holds much."""
+        """The free readers that hold most of these prompts (ids by role), or fresh ones where none holds much.
+
+        Raises `NudgeError` once the pool is closed.
+        """
         with self._lock:
-            best = max(self._idle, key=lambda readers: _shared(readers, prompts), default=None)
-            if best is not None and 2 * _shared(best, prompts) < _held(best, prompts):
+            if self._make is None:
+                raise NudgeError("this NudgedLM is closed; load the bundle again")
+            best = max(self._idle, key=lambda readers: _worth(readers, prompts), default=None)
+            if best is not None and not _goes_on(best, prompts):
                 # It holds another conversation, which may come back: leave it, if there is memory for one more.
                 best = None if self._used() < self._limit else self._idle[0]
             if best is not None:
                 self._idle.remove(best)
             readers = best or self._make()
-            self._lent.append(readers)
+            self._lent.update(readers.values())
             return readers
 
     def release(self, readers: Readers) -> None:
         """Give readers back; the least recently used are dropped while the limit is passed."""
+        for reader in readers.values():
+            reader.rest()
         with self._lock:
-            self._lent.remove(readers)
+            self._lent.difference_update(readers.values())
+            if self._make is None:
+                return
             self._idle.append(readers)
             while len(self._idle) > 1 and self._used() > self._limit:
                 self._idle.pop(0)
 
-    def clear(self) -> None:
-        """Drop all caches that are not lent."""
+    def close(self) -> None:
+        """Drop all readers, those that are lent once they come back, and whatever makes new ones."""
         with self._lock:
+            self._make = None
             self._idle.clear()
 
     def _used(self) -> int:
-        return sum(reader.decoder.nbytes for readers in self._idle + self._lent for reader in readers.values())
+        idle = [reader for readers in self._idle for reader in readers.values()]
+        return sum(reader.nbytes for reader in (*idle, *self._lent))
+
+
+def _worth(readers: Readers, prompts: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """Most of all what it holds of the prompts, then how little else would be lost."""
+    return _shared(readers, prompts), -_held(readers, prompts)
+
+
+def _goes_on(readers: Readers, prompts: Mapping[str, Sequence[int]]) -> bool:
+    """Whether readers hold the conversation of these prompts: much of it, or one that began with a prompt of these."""
+    if 2 * _shared(readers, prompts) >= _held(readers, prompts):
+        return True
+    # A long answer to a short prompt: asked again, or gone on with from elsewhere.
+    asked = {role: readers[role].prompt for role in prompts}
+    return all(asked[role] and common_prefix(asked[role], ids) == len(asked[role]) for role, ids in prompts.items())
 
 
 def _shared(readers: Readers, prompts: Mapping[str, Sequence[int]]) -> int:

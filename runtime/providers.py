@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from nudge_onnx.errors import ProviderError, RuntimeMissingError
 
+from .ranges import must_be
 from .shared_libraries import missing_library
 
 __all__ = ["Provider", "ProviderSpec", "check_loaded", "onnxruntime", "records_runs", "resolve_providers", "short_name"]
@@ -77,9 +78,8 @@ def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
     """
     available = onnxruntime().get_available_providers()
     found: list[Provider] = []
-    specs = [wanted] if isinstance(wanted, str) else wanted
-    for spec in specs:
-        name, options = (spec, {}) if isinstance(spec, str) else (spec[0], spec[1])
+    specs = _pairs(wanted)
+    for name, options in specs:
         full = _FULL.get(name.lower(), name)
         if full not in _SHORT and full not in available:
             raise ProviderError(f"unknown provider {name!r}; available here: {_names(available)}")
@@ -87,7 +87,7 @@ def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
             found.append((full, {key: _text(value) for key, value in options.items()}))
             _check_options(*found[-1], first=len(found) == 1)
     if not found:
-        asked = ", ".join(repr(spec if isinstance(spec, str) else spec[0]) for spec in specs) or "(none)"
+        asked = ", ".join(repr(name) for name, _ in specs) or "(none)"
         raise ProviderError(
             f"provider {asked} is not in this build of ONNX Runtime; available here: {_names(available)}. "
             "Install the build that has it or add a fallback such as 'cpu'"
@@ -97,6 +97,23 @@ def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
     if not loadable:
         raise not_loaded(found[0][0])
     return loadable
+
+
+def _pairs(wanted: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and options as they were asked for; `NudgeError` for what is neither."""
+    what = "a list of names or (name, options)"
+    if not isinstance(wanted, str | list | tuple):
+        raise must_be("providers", what, wanted)
+    pairs: list[tuple[str, Mapping[str, Any]]] = []
+    for spec in [wanted] if isinstance(wanted, str) else wanted:
+        pair = (spec, {}) if isinstance(spec, str) else spec
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise must_be("providers", what, spec)
+        name, options = pair
+        if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+            raise must_be(f"the options of provider {name!r}", "a mapping of names to values", options)
+        pairs.append((name, options))
+    return pairs
 
 
 def check_loaded(session: Any, wanted: Sequence[Provider]) -> str:

@@ -78,6 +78,8 @@ class Reader(Generic[Row]):
         self._held: list[int] = []
         self._rows: list[Row | None] = []
         self._choose: Callable[[Any, Sequence[int], int], Row] | None = None
+        self.prompt: Sequence[int] = ()
+        """The ids of the prompt that was read last."""
 
     @property
     def held(self) -> Sequence[int]:
@@ -97,8 +99,22 @@ class Reader(Generic[Row]):
         self._choose = choose
         self._rows = [None] * len(self._held)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache, of the rows that are remembered, and of what passes write rows to."""
+        # All rows are of one kind, and only logits are large; those before the prompt's end are not remembered.
+        known = [row for row in self._rows[len(self.prompt) - 1 :] if isinstance(row, np.ndarray)]
+        return self.decoder.nbytes + sum(row.nbytes for row in known)
+
+    def rest(self) -> None:
+        """End an answer: keep the ids and the cache, for a text that goes on from here, and nothing else."""
+        self._rows = [None] * len(self._held)
+        self._choose = None
+        self.decoder.rest()
+
     def prefill(self, ids: Sequence[int]) -> None:
         """Read a prompt: all of it if the cache holds next to nothing of it, else only what is new."""
+        self.prompt = ids
         shared = min(common_prefix(self._held, ids), len(ids) - 1)
         kept = shared if shared >= _WORTH_KEEPING else 0
         del self._held[kept:], self._rows[kept:]

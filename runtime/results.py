@@ -9,7 +9,7 @@ from typing import Any, Literal
 __all__ = ["Answer", "FinishReason", "Piece", "SourceName", "Timings"]
 
 SourceName = Literal["base", "nudge"]
-FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+FinishReason = Literal["stop", "length", "repetition", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Answer:
     pieces: tuple[Piece, ...]
     finish_reason: FinishReason
     timings: Timings
+    error: str | None = None
+    """What went wrong, in one line, where `finish_reason` is `error`."""
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -79,6 +81,7 @@ class Answer:
         return {
             "text": self.text,
             "finish_reason": self.finish_reason,
+            "error": self.error,
             "nudging_ratio": self.nudging_ratio,
             "tokens": self.tokens,
             "tokens_per_second": self.tokens_per_second,

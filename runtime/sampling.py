@@ -9,19 +9,25 @@ Decoding", 2024; it replaces the accept-or-resample step of Leviathan et al. 202
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from nudge_onnx.errors import NudgeError
-
 from .gates import Logits
+from .ranges import integer, number
 
-__all__ = ["Sampling"]
+__all__ = ["Sampling", "fresh_seed"]
 
 _FIRST_LOOK = 1024
+_SEEDS = 2**64
+
+
+def fresh_seed() -> int:
+    """A seed that nobody can foresee."""
+    return secrets.randbelow(_SEEDS)
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,23 @@ class Sampling:
     """Keep tokens at least this times as probable as the most probable one."""
     repetition_penalty: float = 1.0
     """Divide the positive (multiply the negative) logits of tokens in the context by this (Keskar et al. 2019)."""
-    seed: int = 0
+    seed: int | None = 0
+    """Of the noise, below 2**64, each another one; `None` is a fresh random one for every answer."""
 
     def __post_init__(self) -> None:
-        for name, good, needs in (
-            ("temperature", self.temperature >= 0, "0 or more"),
-            ("top_k", self.top_k >= 0, "0 or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
-            ("seed", self.seed >= 0, "0 or more"),
+        for name, value in (
+            ("temperature", number("temperature", self.temperature, 0, 1e6)),
+            ("top_k", integer("top_k", self.top_k, 0)),
+            ("top_p", number("top_p", self.top_p, 0, 1, above=True)),
+            ("min_p", number("min_p", self.min_p, 0, 1)),
+            ("repetition_penalty", number("repetition_penalty", self.repetition_penalty, 1e-3, 1e3)),
+            ("seed", None if self.seed is None else integer("seed", self.seed, 0, _SEEDS - 1)),
         ):
-            if not good:
-                raise NudgeError(f"{name} must be {needs}, not {getattr(self, name)}")
+            object.__setattr__(self, name, value)
+
+    def with_seed(self, fresh: int) -> Sampling:
+        """This sampling with a seed: its own, or else `fresh`."""
+        return replace(self, seed=fresh) if self.seed is None else self
 
     @property
     def greedy(self) -> bool:
@@ -65,12 +75,19 @@ class Sampling:
         """The token for `position` (counted from the end of the prompt), from raw logits `[vocabulary]`."""
         if self.repetition_penalty != 1 and len(context):
             logits = self._penalise(logits, context)
+        best = int(logits.argmax())
         if self.temperature == 0:
-            return int(logits.argmax())
-        scaled = logits / np.float32(self.temperature)
+            return best
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            scaled = logits / np.float32(self.temperature)
+        if not np.isfinite(scaled[best]):
+            # So low a temperature that floats cannot hold the quotient is none.
+            return best
         kept = self._keep(scaled)
-        # One vector of noise for the whole vocabulary, so that every model reads the same noise for a token.
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, max(position, 0)]))
+        # One vector of noise for the whole vocabulary, so that every model reads the same noise for a token. NumPy
+        # would make floats of a list with a seed of 2**63 or more, and round them.
+        key = np.array([self.seed or 0, max(position, 0)], np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key))
         noise = generator.random(len(logits), dtype=np.float32)
         noise = -np.log(-np.log(np.clip(noise[kept], np.float32(1e-12), np.float32(1 - 6e-8))))
         return int(kept[(scaled[kept] + noise).argmax()])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
-from nudge_onnx.errors import NudgeError
-
 from .prefix import common_prefix
 
 __all__ = ["CostModel", "Costs", "Habit", "Speculation", "SpeculationMode"]
@@ -98,14 +96,9 @@ class Habit:
 
 
 class Speculation:
-    """The policy of one answer; `drafts` says whether drafting afresh can pay at all.
-
-    Raises `NudgeError` for a mode that is none.
-    """
+    """The policy of one answer; `drafts` says whether drafting afresh can pay at all."""
 
     def __init__(self, mode: SpeculationMode, base: CostModel, nudge: CostModel, drafts: bool = True) -> None:
-        if mode not in ("auto", "off") and not (isinstance(mode, int) and mode >= 0):
-            raise NudgeError(f"speculation must be 'auto', 'off' or a number of tokens, not {mode!r}")
         self._fixed = None if mode == "auto" else 0 if mode == "off" else int(mode)
         self._drafts = drafts
         self._base = base

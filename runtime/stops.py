@@ -53,10 +53,17 @@ def _before(pieces: Sequence[Piece], end: int, bytes_of: Callable[[Piece, int], 
         if end <= 0:
             break
         if len(piece.text) > end:
-            tokens = 1
-            while len(to_text(b"".join(bytes_of(piece, i) for i in piece.token_ids[:tokens]))[0]) < end:
-                tokens += 1
+            tokens = _tokens_of(end, [bytes_of(piece, i) for i in piece.token_ids])
             piece = replace(piece, text=piece.text[:end], token_ids=piece.token_ids[:tokens], top1=piece.top1[:tokens])
         kept.append(piece)
         end -= len(piece.text)
     return kept
+
+
+def _tokens_of(chars: int, written: Sequence[bytes]) -> int:
+    """How many of the tokens, at least one, it takes for so many characters; all, where all write fewer."""
+    for tokens in range(1, len(written)):
+        if len(to_text(b"".join(written[:tokens]))[0]) >= chars:
+            return tokens
+    # Ids of a text that a tokenizer normalises may write less than the text has.
+    return len(written)

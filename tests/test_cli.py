@@ -55,11 +55,17 @@ def test_colour_marks_the_nudging_words_only_where_it_is_wanted(tiny_word_pair: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gamma", "3"], "gamma must be between 0 and 1, not 3.0"),
+        (["--gamma", "3"], "gamma must be a number between 0 and 1, not 3.0"),
         (["--policy", "token"], "policy 'token' needs two models with one vocabulary, and those of this bundle differ"),
-        (["--temperature", "-1"], "temperature must be 0 or more, not -1.0"),
+        (["--gamma", "nan"], "gamma must be a number between 0 and 1, not nan"),
+        (["--temperature", "-1"], "temperature must be a number between 0 and 1e+06, not -1.0"),
+        (["--top-k", "-1"], "top_k must be an integer between 0 and 2147483647, not -1"),
+        (["--seed", str(2**64)], f"seed must be an integer between 0 and {2**64 - 1}, not {2**64}"),
+        (["--threads", "1000000"], "threads must be an integer between 1 and 1024, not 1000000"),
+        (["--speculation", "-1"], "speculation must be 'auto', 'off', or a number of tokens between 0 and 256, not -1"),
+        (["--stop", ""], "stop must be texts that are not empty"),
         (["--provider", "gpu"], "unknown provider 'gpu'"),
-        (["--max-new-tokens", "0"], "draft_tokens and max_new_tokens must be 1 or more"),
+        (["--max-new-tokens", "0"], "max_new_tokens must be an integer between 1 and 2147483647, not 0"),
     ],
 )
 def test_a_bad_value_gets_one_line(tiny_word_pair: Pair, arguments: list[str], message: str) -> None:

@@ -52,5 +52,5 @@ def test_any_callable_is_a_gate_and_an_unknown_name_is_not() -> None:
         return False
 
     assert resolve_gate(never) is never
-    with pytest.raises(NudgeError, match="top1, margin, entropy"):
+    with pytest.raises(NudgeError, match="'top1', 'margin', 'entropy'"):
         resolve_gate("perplexity")

@@ -231,14 +231,14 @@ def _first_logits(lm: NudgedLM, role: str, prompt: str, logits: dict[str, np.nda
 def test_bad_arguments_say_what_to_do(lm: NudgedLM, tiny_word_pair: Pair) -> None:
     for options, message in (
         ({"gamma": 2}, "between 0 and 1"),
-        ({"policy": "letter"}, "'word' or 'token'"),
+        ({"policy": "letter"}, "'word', 'token'"),
         ({"policy": "token"}, "one vocabulary"),
         ({"mode": "ensemble"}, "one vocabulary"),
-        ({"mode": "both"}, "unknown mode"),
-        ({"max_new_tokens": 0}, "1 or more"),
-        ({"stop": [""]}, "must not be empty"),
+        ({"mode": "both"}, "mode must be one of"),
+        ({"max_new_tokens": 0}, "between 1 and"),
+        ({"stop": [""]}, "not empty"),
         ({"speculation": "fast"}, "speculation must be"),
-        ({"gate": "feeling"}, "unknown gate"),
+        ({"gate": "feeling"}, "gate must be one of"),
     ):
         with pytest.raises(NudgeError, match=message):
             lm.generate("the cat", **options)

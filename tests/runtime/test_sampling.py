@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nudge_onnx.errors import NudgeError
-from nudge_onnx.runtime.sampling import Sampling
+from nudge_onnx.runtime.sampling import Sampling, fresh_seed
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05], np.float32))
 DRAWS = 4000
@@ -71,9 +71,56 @@ def test_repetition_penalty_lowers_what_was_said() -> None:
     assert logits.tolist() == [2.0, pytest.approx(1.9), -1.0]
 
 
+@pytest.mark.parametrize("temperature", [1e-38, 1e-45, 1e-300])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_temperature_too_low_to_divide_by_is_greedy(temperature: float, sign: int) -> None:
+    logits = sign * np.array([3.0, 1.0, 5.0, 4.0], np.float32)
+    assert Sampling(temperature=temperature, top_p=0.9, min_p=0.1).choose(logits, 0, []) == int(logits.argmax())
+    if temperature < 1e-40:
+        assert Sampling(temperature=temperature).choose(logits - logits.max(), 0, []) == int(logits.argmax())
+
+
+def test_every_seed_has_noise_of_its_own() -> None:
+    seeds = (0, 1, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**63 + 500, 2**64 - 1)
+    flat = np.zeros(1000, np.float32)
+    drawn = {tuple(Sampling(temperature=1, seed=seed).choose(flat, i, []) for i in range(4)) for seed in seeds}
+    assert len(drawn) == len(seeds)
+
+
+def test_without_a_seed_each_answer_gets_one() -> None:
+    sampling = Sampling(temperature=1, seed=None)
+    assert sampling.with_seed(7) == Sampling(temperature=1, seed=7)
+    assert Sampling(seed=3).with_seed(7).seed == 3
+    assert len({fresh_seed() for _ in range(8)}) == 8
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed"])
+@pytest.mark.parametrize("bad", ["1", True, -1, float("nan"), float("inf"), 1j, [1], 10**400])
+def test_a_value_out_of_range_is_named(name: str, bad: object) -> None:
+    with pytest.raises(NudgeError, match=f"^{name} must be an? (number|integer) .*, not ") as error:
+        Sampling(**{name: bad})  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
-    "bad", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"min_p": 2}, {"top_k": -1}, {"repetition_penalty": 0}]
+    "bad",
+    [
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"min_p": 2},
+        {"top_k": 2.5},
+        {"top_k": None},
+        {"repetition_penalty": 0},
+        {"seed": 2**64},
+        {"seed": 1.0},
+    ],
 )
-def test_a_value_out_of_range_is_named(bad: dict[str, float]) -> None:
+def test_the_ends_of_ranges(bad: dict[str, float]) -> None:
     with pytest.raises(NudgeError, match=next(iter(bad))):
         Sampling(**bad)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    sampling = Sampling(temperature=np.float32(0.5), top_k=np.int64(3), seed=np.uint64(2**64 - 1))  # type: ignore[arg-type]
+    assert sampling == Sampling(temperature=0.5, top_k=3, seed=2**64 - 1)
+    assert type(sampling.top_k) is int

@@ -69,3 +69,24 @@ def test_the_source_is_closed_when_the_reader_leaves() -> None:
 def test_the_end_flushes_what_was_held_back(texts: list[str]) -> None:
     pieces, finish = run(texts, ["<end>"])
     assert ("".join(piece.text for piece in pieces), finish) == ("x<", "length")
+
+
+def test_ids_that_write_less_than_their_text_end_the_search() -> None:
+    def source() -> Pieces:
+        # A tokenizer that normalises spells a text anew with fewer characters, or with none at all.
+        yield Piece("ab cd", "nudge", (1, 2), (None, None))
+        return "length"
+
+    for written in (b"", b"x"):
+        pieces = cut_at_stops(source(), ["d"], lambda _, i, written=written: written)
+        assert next(pieces) == Piece("ab c", "nudge", (1, 2), (None, None))
+        with pytest.raises(StopIteration, match="stop"):
+            next(pieces)
+
+
+def test_a_piece_without_ids_may_be_cut() -> None:
+    def source() -> Pieces:
+        yield Piece("abc", "nudge", (), ())
+        return "length"
+
+    assert next(cut_at_stops(source(), ["c"], lambda _, i: b"")) == Piece("ab", "nudge", (), ())
