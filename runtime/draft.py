@@ -61,7 +61,7 @@ class Draft:
         """Ids, top-1 probabilities and text before `cut`; a token that the cut splits is spelt anew."""
         text = self.text[: cut.chars]
         if cut.inside:
-            ids = self.tokenizer.encode(text)
+            ids = self.tokenizer.encode_inside(text)
             return ids, [None] * len(ids), text
         return self.ids[: cut.tokens], self.top1[: cut.tokens], text
 

@@ -123,9 +123,9 @@ class PromptIds:
 
     def _find_lead(self, expected: list[int]) -> str:
         """What to encode before a text that does not start a string, for tokenizers that mark a string's start."""
-        if self._open and self._tokenizer.encode(self._open) != expected:
-            return "\n"
-        return ""
+        if not self._open:
+            return self._tokenizer.lead
+        return "\n" if self._tokenizer.encode(self._open) != expected else ""
 
 
 def _word_starts(text: str, end: int) -> list[int]:

@@ -54,7 +54,8 @@ class Transcript:
         """Add tokens and their `text`; what passes the limit is cut off, with its text. Returns what was added."""
         if len(ids) > self.room:
             ids, top1 = ids[: self.room], top1[: self.room]
-            text = to_text(b"".join(map(bytes_of, ids)))[0]
+            # Where the text was spelt anew, a tokenizer that normalises may write another; it stays the text's own.
+            text = text[: len(to_text(b"".join(map(bytes_of, ids)))[0])]
         self.ids += ids
         self.text += text
         return Piece(text, source, tuple(ids), tuple(top1))

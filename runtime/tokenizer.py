@@ -49,6 +49,9 @@ class Tokenizer:
         self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
         self._byte_level = _is_byte_level(self._tokenizer, path.name)
         self._bytes: dict[int, bytes] = {}
+        self.lead = "\n" if self.bytes_of(next(iter(self.encode("a")), -1)).startswith(b" ") else ""
+        """What to encode before a text that does not start a string; empty where the start of one gets no mark."""
+        self._lead_ids = len(self.encode(self.lead))
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: no prefix is added, and nothing in it is special.
@@ -58,6 +61,10 @@ class Tokenizer:
         with self._lock:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return self._with_rows(ids)
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Ids of plain text inside a longer one: the space that many tokenizers put at the start of a string is not."""
+        return self.encode(self.lead + text)[self._lead_ids :]
 
     def encode_prompt(
         self, text: str, add_prefix: bool, hidden: Mapping[str, str] | None = None

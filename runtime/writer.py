@@ -46,7 +46,7 @@ class Writer:
 
     def spell(self, draft: Draft, begin: Cut) -> list[int]:
         """What a draft says from the cut `begin` on, as this model would most likely write it."""
-        return self.prompt.plain(draft.text[begin.chars :])
+        return self.tokenizer.encode_inside(draft.text[begin.chars :])
 
     def next(self, ids: Sequence[int], ahead: Sequence[int] = ()) -> Choice:
         """The model's choice after `ids`; `ahead` is what may come then."""

@@ -209,6 +209,16 @@ class OracleModel:
         newline = len(self.encode_plain("\n"))
         return self._prefix + head + self.encode_plain("\n" + rest + text)[newline:]
 
+    def encode_inside(self, text: str) -> tuple[int, ...]:
+        """The ids of a text that does not start a string."""
+        if not self._marks_start:
+            return self.encode_plain(text)
+        return self.encode_plain("\n" + text)[len(self.encode_plain("\n")) :]
+
+    @cached_property
+    def _marks_start(self) -> bool:
+        return self.bytes_of(self.encode_plain("a")).startswith(b" ")
+
     @cached_property
     def _plain(self) -> Tokenizer:
         plain = Tokenizer.from_str(self.tokenizer.to_str())
@@ -223,10 +233,10 @@ class OracleModel:
         added = self.tokenizer.get_added_tokens_decoder()
         special = [n for n, number in enumerate(encoding.ids) if number in added and added[number].special]
         if not special:
-            return (), self.prompt, False
+            return (), self.prompt, not self.prompt and self._marks_start
         count = special[-1] + 1
         rest = self.prompt[encoding.offsets[special[-1]][1] :]
-        marked = self.encode_plain(rest) != tuple(encoding.ids[count:])
+        marked = self.encode_plain(rest) != tuple(encoding.ids[count:]) if rest else self._marks_start
         return tuple(encoding.ids[:count]), rest, marked
 
     @cached_property
@@ -277,7 +287,7 @@ def token_checkpoints(draft: Draft) -> list[int]:
 
 
 def ids_of_start(writer: OracleModel, ids: Sequence[int], text: str) -> tuple[int, ...]:
-    """The ids of `text`, which `ids` begin to spell: theirs, or those of `encode(text)` if it ends inside a token.
+    """The ids of `text`, which `ids` begin to spell: theirs, or those of `text` alone if it ends inside a token.
 
     Bytes that may still become a character are no text yet: where they turn out to begin none, it is the next token
     that makes them U+FFFD, and a cut between the two is a cut inside that token.
@@ -286,7 +296,7 @@ def ids_of_start(writer: OracleModel, ids: Sequence[int], text: str) -> tuple[in
         raw = writer.bytes_of(ids[:count])
         if as_text(raw) == text and not inside_character(raw):
             return tuple(ids[:count])
-    return writer.encode_plain(text)
+    return writer.encode_inside(text)
 
 
 def agrees(token_text: str, rest: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from oracle import ContextReachedError, Forward, OracleAnswer, OraclePiece, merged, oracle
-from pairs import Pair, oracle_pair, rendered
+from pairs import WORDS, Pair, exported, oracle_pair, rendered, sentencepiece
+from tiny import tiny_checkpoint
+from tokenizers import Tokenizer, normalizers
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.runtime.results import Answer
@@ -125,6 +128,36 @@ def noise(tiny_token_pair: Pair, one_thread: None) -> Iterator[Both]:
     both = Both(tiny_token_pair)
     with both.lm:
         yield both
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[Both]:
+    """Tokenizers that mark the start of a string, as Llama 2's, and a template that ends in a special token."""
+    folder = tmp_path_factory.mktemp("marked_pair")
+
+    def tokenizer(*words: str) -> Tokenizer:
+        made = sentencepiece([*(f" {word}" for word in words), *words])
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), made.normalizer])
+        return made
+
+    base = tiny_checkpoint(folder / "base", "gemma3", seed=3, scale=3.3, tokenizer=tokenizer(*WORDS))
+    nudge = tiny_checkpoint(
+        folder / "nudge", "qwen2", seed=5, scale=2.0, tokenizer=tokenizer(*WORDS, "  ", "xy"), chat=True
+    )
+    bundle = exported(base, nudge, folder / "bundle", "--policy", "word", "--precision", "fp32")
+    manifest = json.loads((bundle / "nudge.json").read_text(encoding="utf-8"))
+    template = "{% for message in messages %}{{ message.content }}<|im_end|>{% endfor %}<|im_start|>"
+    manifest["models"]["nudge"]["prompt"]["template"] = template
+    (bundle / "nudge.json").write_text(json.dumps(manifest), encoding="utf-8")
+    both = Both(Pair(bundle, base, nudge))
+    with both.lm:
+        yield both
+
+
+@quick
+@given(case=cases("word"))
+def test_tokenizers_that_mark_the_start_of_a_string(marked: Both, case: Case) -> None:
+    check(marked, case)
 
 
 @quick
