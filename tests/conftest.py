@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 from pairs import Pair, token_pair, word_pair
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, nor what it starts, reads or writes what the user's cache folder remembers."""
+    before = os.environ.get("NUDGE_ONNX_CACHE")
+    os.environ["NUDGE_ONNX_CACHE"] = str(tmp_path_factory.mktemp("user-cache"))
+    yield
+    del os.environ["NUDGE_ONNX_CACHE"]
+    if before is not None:
+        os.environ["NUDGE_ONNX_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
