@@ -13,7 +13,7 @@ from .cuda_graphs import CudaGraphs
 __all__ = ["Graph", "RowBits", "first_line"]
 
 RowBits: TypeAlias = Literal["all", "pairs", "none"]
-"""Which passes give a row the same bits, whatever else they read: `all`, those of two rows or more (`pairs`), `none`."""
+"""Which passes give a row the same bits, whatever else they read: all, those of two rows or more, or none."""
 
 
 @dataclass(frozen=True)
