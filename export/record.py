@@ -20,10 +20,11 @@ from .passes import (
     PROMPT_ROWS,
     SMOOTH_INPUTS,
     apply,
-    edges,
     finish,
+    last_near,
     smooth,
     smoothable,
+    windows,
 )
 from .passes.graph import Graph
 from .progress import Progress
@@ -59,8 +60,8 @@ class _Graph:
     context_length: int
     vocabulary_size: int
     passes: tuple[str, ...]
-    edges: tuple[int, ...]
-    """Positions behind which it computes the same in another way."""
+    windows: tuple[int, ...]
+    """Sliding windows behind which it reads the end of the cache only."""
     files: tuple[str, ...]
 
 
@@ -107,6 +108,7 @@ def export_model(
         # Equal bits without the pass would be luck: four tokens were read.
         steady_rows=INT8_CACHE in graph.passes and measurement.steady_rows,
         prompt_rows=PROMPT_ROWS if PROMPT_ATTENTION in graph.passes else None,
+        windows=graph.windows,
         parity=measurement.parity,
     )
 
@@ -160,7 +162,7 @@ def _write_graph(
         context_length=min(configured, result.context_length or configured),
         vocabulary_size=vocabulary_size(model, config.vocab_size),
         passes=result.applied + smoothed + finished,
-        edges=edges(Graph(model)),
+        windows=windows(Graph(model)),
         files=_save(model, folder),
     )
     if graph.files and conversion.target == "cpu" and conversion.precision != "fp16":
@@ -231,5 +233,5 @@ def _measure(path: Path, graph: _Graph, reference: TorchReference, config: Any, 
         context_length=graph.context_length,
         sliding_window=getattr(config, "sliding_window", None),
         original_context=original_context(config),
-        edges=graph.edges,
+        edges=[last_near(window) for window in graph.windows],
     )

@@ -142,9 +142,11 @@ class ModelRecord:
     parameters: int | None = None
     passes: tuple[str, ...] = ()
     steady_rows: bool = False
-    """On a CPU, a row has the same bits in a pass of any size (of fewer than `prompt_rows`)."""
+    """Where it was exported, on a CPU, a row had the same bits in a pass of any size (of fewer than `prompt_rows`)."""
     prompt_rows: int | None = None
     """A pass of so many rows or more (3 at the least) is computed in another way, faster and with other last bits."""
+    windows: tuple[int, ...] | None = None
+    """Sliding windows whose attention reads a copy of the cache's end, far into a text; `None`: not known."""
     parity: Parity | None = None
 
 

@@ -6,8 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nudge_onnx.bundle import Cache
+
+from .graph import Graph
 from .providers import onnxruntime
-from .session import Graph
 from .slicing import keep_positions
 
 __all__ = ["GrowingCache", "InPlaceCache", "KVCache", "make_cache"]
@@ -35,6 +37,9 @@ class KVCache(Protocol):
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on."""
 
+    def pretend(self, length: int) -> None:
+        """Hold `length` positions of noise, as if they had been read."""
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory held."""
@@ -52,6 +57,15 @@ def _names(graph: Graph) -> list[tuple[str, str]]:
         pairs.append((io.past_key.format(layer=layer), io.present_key.format(layer=layer)))
         pairs.append((io.past_value.format(layer=layer), io.present_value.format(layer=layer)))
     return pairs
+
+
+def _noise(shape: Cache, positions: int, count: int, place: tuple[str, int]) -> list[Any]:
+    """`count` tensors of so many positions, all of one noise: zeros would hide in which order they are added up."""
+    size = (1, shape.kv_heads, positions, shape.head_size)
+    random = np.random.default_rng(0)
+    codes = shape.dtype == "int8"
+    noise = random.integers(-100, 101, size) if codes else random.standard_normal(size)
+    return [onnxruntime().OrtValue.ortvalue_from_numpy(noise.astype(shape.dtype), *place) for _ in range(count)]
 
 
 class InPlaceCache:
@@ -99,6 +113,14 @@ class InPlaceCache:
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on: a later pass writes over them."""
         self.length = min(self.length, length)
+
+    def pretend(self, length: int) -> None:
+        """Put noise into all buffers."""
+        self.length = 0
+        self.reserve(length)
+        self._bound.clear()
+        self._buffers = _noise(self._shape, self.capacity, len(self._names), self._place)
+        self.length = length
 
     @property
     def nbytes(self) -> int:
@@ -168,6 +190,11 @@ class GrowingCache:
         if length < self.length:
             kept = keep_positions(self._values, length, self._shape.dtype, *self._place) if length else self._empty()
             self._values, self.length = kept, length
+
+    def pretend(self, length: int) -> None:
+        """Hold noise as what the last pass returned."""
+        self._values = _noise(self._shape, length, len(self._names), self._place)
+        self.length = length
 
     @property
     def nbytes(self) -> int:

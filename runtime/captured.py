@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from .cache import InPlaceCache
 from .cuda_graphs import CudaGraphs
+from .graph import Graph
 from .inputs import input_shapes
 from .outputs import Rows, output_shapes, summaries
 from .providers import onnxruntime
-from .session import Graph
 
 __all__ = ["CapturedPasses"]
 

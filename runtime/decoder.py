@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from nudge_onnx.errors import ContextLengthError
 
 from .cache import InPlaceCache, make_cache
 from .captured import CapturedPasses
+from .edges import Edges
+from .graph import Graph
 from .inputs import Inputs
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows, has_head, joined
-from .session import Graph
 from .speculation import Costs
 
 __all__ = ["Decoder"]
-
-# ONNX Runtime takes another matrix kernel for one row than for several, and in quantised graphs its result differs
-# enough to change an arg-max. A pass has at least two rows, so that reading ahead cannot change an answer, unless the
-# graph was made such that a row has the same bits in a pass of any size (which was measured on a CPU).
-_LEAST_ROWS = 2
-
-# ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
-# block of 128 columns is at most half full. In attention the rows are heads and the columns positions, so with wide
-# heads a pass must stay within 64 positions for its logits not to depend on where it ends.
-_WIDE_HEAD = 128
-_SEGMENT = 64
 
 
 class Decoder:
@@ -38,9 +28,12 @@ class Decoder:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         record = graph.record
-        steady = record.steady_rows and graph.provider == "cpu"
-        self.least_rows = 1 if steady else _LEAST_ROWS
+        # ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
+        # differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not.
+        self.least_rows = 2 if graph.rows == "pairs" else 1
         """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
+        # Where no passes share bits each id is read by itself: what is cached must not depend on how it was asked for.
+        self._singly = graph.rows == "none"
         # What a pass is filled up with is written, too.
         self.context_length = record.context_length - (self.least_rows - 1)
         """Positions that may be fed in all."""
@@ -56,7 +49,7 @@ class Decoder:
         """Whether the graph has an uncertainty head."""
         self._io = record.io
         self._prompt_rows = record.prompt_rows
-        self._segmented = record.cache.head_size > _WIDE_HEAD and not steady
+        self._edges = Edges(record)
         self._ids: list[int] = []
         self._cache = make_cache(graph, record.context_length)
         self._head = False
@@ -135,25 +128,29 @@ class Decoder:
 
     def _parts(self, ids: list[int]) -> list[list[int]]:
         """`ids` in passes whose rows have the bits of rows read singly."""
-        if self._segmented:
-            return _cut(ids, range(_SEGMENT - self.length % _SEGMENT, len(ids), _SEGMENT))
-        longest = self._prompt_rows - 1 if self._prompt_rows else len(ids)
-        if len(ids) <= longest:
-            return [ids]
-        return _cut(ids, range(longest, len(ids), longest))
+        if self._singly:
+            return [[token] for token in ids]
+        past, count = self.length, len(ids)
+        edges = [edge - past for edge in self._edges.between(past, past + count)]
+        longest = self._prompt_rows - 1 if self._prompt_rows else count
+        return [
+            ids[at : min(at + longest, end)]
+            for start, end in pairwise([0, *edges, count])
+            for at in range(start, end, longest)
+        ]
 
     def _prompt_parts(self, ids: list[int]) -> list[list[int]]:
         """`ids` of a prompt in passes: a long one whole, but for its last id, which a repetition reads alone."""
         if not self._prompt_rows:
-            return self._parts(ids) if self.length else [ids]
+            return self._parts(ids) if self.length or self._singly else [ids]
         return [ids[:-1], ids[-1:]] if len(ids) > self._prompt_rows else self._parts(ids)
 
     def _pass(self, ids: list[int], rows: int) -> Rows:
         self.before_pass()
         start = time.perf_counter()
         past = self.length
-        # Filled up, the last id before the edge of a segment would reach into the next.
-        at_edge = self._segmented and len(ids) == 1 and (past + 1) % _SEGMENT == 0
+        # Filled up, the last id before an edge would reach beyond it.
+        at_edge = len(ids) < self.least_rows and self._edges.ends_at(past + 1)
         if at_edge:
             # The id before is read again instead: same bits.
             self._cache.rewind(past - 1)
@@ -204,16 +201,13 @@ class Decoder:
         return outputs.take(first - rows.start, last - rows.start)
 
     def _fresh(self, single: bool) -> tuple[Inputs, Outputs]:
-        outputs = HeadOutputs(self.graph) if self._head else LogitsOutputs(self.graph)
+        outputs = self._outputs()
         inputs = Inputs(outputs.binding, in_place=self.graph.provider == "cpu")
         self._bound[single] = inputs, outputs
         return inputs, outputs
 
-
-def _cut(ids: list[int], edges: Iterable[int]) -> list[list[int]]:
-    """`ids` cut at each of the ascending `edges` that lies inside."""
-    inside = [edge for edge in edges if 0 < edge < len(ids)]
-    return [ids[start:end] for start, end in pairwise([0, *inside, len(ids)])]
+    def _outputs(self) -> Outputs:
+        return HeadOutputs(self.graph) if self._head else LogitsOutputs(self.graph)
 
 
 def _nothing() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 
+from .graph import Graph
 from .huge_pages import huge_pages
 from .memory import return_freed_memory
 from .providers import ProviderSpec, resolve_providers
-from .session import Graph, open_graph
+from .session import open_graph
 from .tokenizer import Tokenizer
 
 __all__ = ["open_models"]

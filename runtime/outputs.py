@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nudge_onnx.bundle import GraphIO, ModelRecord
 
-from .session import Graph
+from .graph import Graph
 
 __all__ = [
     "HeadOutputs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from nudge_onnx.bundle import Bundle, ModelRecord
 from nudge_onnx.errors import BundleError, ProviderError
 
 from .cuda_graphs import CudaGraphs
+from .graph import Graph, first_line
 from .graph_cache import Entry
 from .graph_io import check_graph
 from .machine import processor
@@ -26,49 +27,16 @@ from .providers import (
     resolve_providers,
     short_name,
 )
+from .row_bits import remembered_row_bits
+from .row_memory import RowMemory
 from .tensorrt import tensorrt_options
 
-__all__ = ["Graph", "open_graph"]
+__all__ = ["open_graph"]
 
 # "... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ; hostname=...", behind some lines' worth of C++
 _FAILURE = re.compile(r"\b(CU[A-Z]+ failure \d+: .*?) ?;")
 
 _CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
-
-
-@dataclass(frozen=True)
-class Graph:
-    """An open session, the record that describes its inputs, and the provider that runs it."""
-
-    session: Any
-    record: ModelRecord
-    provider: str
-    """Short name, for example `cuda`."""
-    device_id: int = 0
-    """Which of several devices of its kind the provider runs on."""
-    cuda_graphs: CudaGraphs | None = None
-    """How it runs passes that are recorded and replayed; `None` where the provider was not told to."""
-
-    @property
-    def device(self) -> str:
-        """Where cache buffers live: `cuda` for the CUDA and TensorRT providers, else `cpu`."""
-        return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
-
-    def run(self, binding: Any, recorded: Any = None) -> None:
-        """A pass on what is bound; `recorded` are run options that `cuda_graphs` made for it.
-
-        Raises `ProviderError` with ONNX Runtime's reason if the provider cannot run it.
-        """
-        try:
-            if self.cuda_graphs is None:
-                self.session.run_with_iobinding(binding)
-            else:
-                self.cuda_graphs.run(self.session, binding, recorded)
-        except Exception as error:  # onnxruntime raises a family of types of its own
-            raise ProviderError(
-                f"provider {self.provider!r} failed in {self.record.graph} ({_first_line(error)}); "
-                "use another provider, or check the bundle with nudge-onnx inspect --check"
-            ) from error
 
 
 def open_graph(
@@ -87,6 +55,9 @@ def open_graph(
     With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there; TensorRT
     keeps its engines there.
 
+    Which passes share bits is asked of the session, unless an earlier load remembered it: in `cache_dir`, or in the
+    user's cache folder.
+
     Raises `ProviderError` if no wanted provider loads and `BundleError` if ONNX Runtime refuses the graph.
     """
     record = bundle.manifest.models[role]
@@ -97,6 +68,7 @@ def open_graph(
     session = None
     if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
         session = _open_cached(bundle, role, wanted, options, cache_dir)
+    prepacked = session is not None
     if session is None:
         prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
         session = _open(bundle.path(record.graph), record.graph, prepared, options())
@@ -104,7 +76,11 @@ def open_graph(
     check_graph(session, record)
     settings = dict(wanted)[name]
     cuda_graphs = CudaGraphs() if records_runs(name, settings) else None
-    return Graph(session, record, short_name(name), int(settings.get("device_id", 0)), cuda_graphs)
+    graph = Graph(session, record, short_name(name), int(settings.get("device_id", 0)), cuda_graphs)
+    memory = RowMemory.of(
+        record, bundle.manifest.files, wanted, threads, cache_dir, provider=graph.provider, prepacked=prepacked
+    )
+    return replace(graph, rows=remembered_row_bits(graph, memory))
 
 
 def _check_recordable(record: ModelRecord) -> None:
@@ -201,7 +177,7 @@ def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> An
             enable_fallback=0,
         )
     except Exception as error:  # onnxruntime raises a family of types of its own
-        reason = _first_line(error)
+        reason = first_line(error)
         failure = _FAILURE.search(reason)
         if failure or any(word in reason for word in ("ExecutionProvider", "TensorRT", "CUDA")):
             if len(wanted) > 1:
@@ -210,7 +186,3 @@ def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> An
         raise BundleError(
             f"ONNX Runtime cannot open {name} ({reason}); check it with nudge-onnx inspect --check"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

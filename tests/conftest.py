@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,17 @@ from pairs import Pair, token_pair, word_pair
 def _kept(make: Callable[[Path], Pair], folder: Path) -> Pair:
     folder = kept(make.__name__, make, folder)
     return Pair(folder / "bundle", folder / "base", folder / "nudge")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, nor what it starts, reads or writes what the user's cache folder remembers."""
+    before = os.environ.get("NUDGE_ONNX_CACHE")
+    os.environ["NUDGE_ONNX_CACHE"] = str(tmp_path_factory.mktemp("user-cache"))
+    yield
+    del os.environ["NUDGE_ONNX_CACHE"]
+    if before is not None:
+        os.environ["NUDGE_ONNX_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .shared_embedding import shared_embedding
 from .smooth_inputs import smooth_inputs, smoothable
 from .uncertainty_head import uncertainty_head
-from .window_attention import edges, window_attention
+from .window_attention import last_near, window_attention, windows
 
 __all__ = [
     "INT8_CACHE",
@@ -37,10 +37,11 @@ __all__ = [
     "SMOOTH_INPUTS",
     "Result",
     "apply",
-    "edges",
     "finish",
+    "last_near",
     "smooth",
     "smoothable",
+    "windows",
 ]
 
 Pass = Callable[[Graph, Mapping[str, Any]], bool]

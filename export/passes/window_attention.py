@@ -5,9 +5,10 @@ window: behind 4,000 tokens, seven eighths of what a window of 512 costs are for
 in an If. Past `last_near` positions it reads a copy of the cache from shortly before the window on, and the new codes
 are written into the cache where it lies.
 
-The copy begins at a multiple of 128 positions. The kernel adds up values in blocks of so many, which then hold the
-same positions as in the whole cache; what lies before the window counts as zero in both. So a row has the same bits on
-either branch, which the exporter measures (`steady_rows`).
+The copy begins at a multiple of 128 positions, and what lies before the window counts as zero. Where the kernel adds up
+values in blocks of so many, these hold the same positions as in the whole cache, and a row has the same bits on either
+branch. Elsewhere it has not: the size of blocks depends on the processor. So the manifest names the windows, and a
+decoder ends its passes where the branch or the copy's beginning changes (docs/bundle.md).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .branches import Branch, branch_of, moved, rows_of_pass
 from .graph import Graph, Node, bodies
 from .group_query_attention import CACHE, LENGTHS, POSITIONS, table_shape
 
-__all__ = ["edges", "last_near", "window_attention"]
+__all__ = ["last_near", "window_attention", "windows"]
 
 _BLOCK = 128
 _EDGE = ".edge"
@@ -53,10 +54,10 @@ def window_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
     return bool(found)
 
 
-def edges(graph: Graph) -> tuple[int, ...]:
-    """Positions up to which the attentions of a graph read all of their cache, where the pass has changed them."""
+def windows(graph: Graph) -> tuple[int, ...]:
+    """Windows of the attentions of a graph that read the end of their cache behind `last_near` positions, ascending."""
     found = (graph.scalar(name) for name in graph.initializers if name.startswith("window.") and name.endswith(_EDGE))
-    return tuple(int(edge) for edge in found if edge is not None)
+    return tuple(sorted((int(edge) - _BLOCK) // 2 for edge in found if edge is not None))
 
 
 def _attentions(graph: Graph) -> Iterator[tuple[Node, Node]]:

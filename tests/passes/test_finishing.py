@@ -18,7 +18,7 @@ from nudge_onnx.export.passes import PROMPT_ROWS, apply, finish
 from nudge_onnx.export.passes.graph import Graph
 from nudge_onnx.export.passes.int8_cache import reach
 from nudge_onnx.export.passes.uncertainty_head import uncertainty_head
-from nudge_onnx.export.passes.window_attention import edges
+from nudge_onnx.export.passes.window_attention import windows
 from nudge_onnx.export.quantise import quantise
 
 HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
@@ -100,8 +100,8 @@ def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, arch
     assert "window-attention" in applied
     ends, whole = Decoder(with_ends, in_place=True), Decoder(plain, in_place=True)
     read = (100, 40, *[1] * 30, 60, *[1] * 40, 20)  # up to the edge at 160 in steps, over it, and over a block's
-    assert edges(Graph(with_ends)) == (160,)
-    assert edges(Graph(plain)) == ()
+    assert windows(Graph(with_ends)) == (16,)
+    assert windows(Graph(plain)) == ()
     for back_to in (None, 165, 20):
         if back_to is not None:
             ends.rewind(back_to)

@@ -15,7 +15,8 @@ from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime import cache as caches
 from nudge_onnx.runtime import slicing
 from nudge_onnx.runtime.cache import GrowingCache, InPlaceCache
-from nudge_onnx.runtime.session import Graph, open_graph
+from nudge_onnx.runtime.graph import Graph
+from nudge_onnx.runtime.session import open_graph
 
 BUNDLE = Path(__file__).parent.parent / "conformance" / "bundles" / "word"
 

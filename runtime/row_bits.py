@@ -1,0 +1,116 @@
+"""Finds out which passes give a row the same bits, where the model runs: for this graph, runtime and processor.
+
+ONNX Runtime chooses kernels by the number of rows of a pass, and which it has depends on the instruction set: four-bit
+products of one row and of several agree to the last bit with AVX-512 and do not with AVX2. A few tokens are read
+together and in smaller passes, in the ways in which a decoder would, and all that a pass says of them is compared.
+`docs/decoding.md` has the passes, so that a reader in another language can ask the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nudge_onnx.errors import ProviderError
+
+from .decoder import Decoder
+from .graph import Graph, RowBits
+from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows
+from .row_memory import RowMemory
+
+__all__ = ["find_row_bits", "remembered_row_bits"]
+
+# Kernels take one, two, three, four, six, eight or twelve rows at a time, and what is left over by fewer: sizes that
+# end in each of these, read one behind the other, and all of them in one pass.
+_SIZES = (1, 2, 3, 5)
+# Libraries for GPUs choose by tens of rows too, and there a pass of tens costs hardly more than one of a single row.
+_MORE_SIZES = (16, 37)
+# Attention adds up positions in blocks of 128, of which the last may be more or less than half full.
+_EDGES = (128, 192)
+_BEFORE_EDGE = 2
+
+
+class _Probe(Decoder):
+    """A decoder over a made-up past, all of whose outputs are read at once."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        # A recorded pass runs the same kernels, and its memory would outlive this decoder.
+        self._captured = None
+
+    def begin(self, past: int) -> None:
+        """Start behind `past` positions of noise: reading as many ids would take long."""
+        self._bound.clear()
+        self._cache.pretend(past)
+        self._ids = [0] * past
+
+    def _outputs(self) -> Outputs:
+        return _AllOutputs(self.graph) if self.has_head else LogitsOutputs(self.graph)
+
+
+class _AllOutputs:
+    """Logits, and behind them in each row what the uncertainty head says of it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._logits, self._head = LogitsOutputs(graph), HeadOutputs(graph)
+        self.binding: Any = self._logits.binding
+        self._head.binding = self.binding
+
+    def bind(self, rows: int) -> None:
+        """Bind room for so many rows of either."""
+        self._logits.bind(rows)
+        self._head.bind(rows)
+
+    def take(self, first: int, last: int) -> Rows:
+        """One array; ids are small enough to be exact in it."""
+        head = np.array(self._head.take(first, last), np.float32).reshape(last - first, 3)
+        return np.concatenate([np.asarray(self._logits.take(first, last)), head], axis=1)
+
+
+def remembered_row_bits(graph: Graph, memory: RowMemory) -> RowBits:
+    """The answer of `memory`, or a new one that it keeps."""
+    known = memory.get()
+    if known is not None:
+        return known
+    try:
+        found = find_row_bits(graph)
+    except (ProviderError, MemoryError):
+        return "none"  # the safe answer; whatever it was will be said when the model is used
+    memory.put(found)
+    return found
+
+
+def find_row_bits(graph: Graph) -> RowBits:
+    """Ask `graph` itself; raises `ProviderError` if it cannot run."""
+    if "window-attention" in graph.record.passes and graph.record.windows is None:
+        return "none"  # exported when manifests did not say where such attention changes
+    # Products of floats inside attention never take a row by itself, even where the few that are tried should agree.
+    ways: Sequence[RowBits] = ("all", "pairs") if graph.record.cache.dtype == "int8" else ("pairs",)
+    return next((way for way in ways if _holds(replace(graph, rows=way))), "none")
+
+
+def _holds(graph: Graph) -> bool:
+    probe = _Probe(graph)
+    sizes = _SIZES if graph.provider == "cpu" else _SIZES + _MORE_SIZES
+    places = [(0, sizes), *((edge - _BEFORE_EDGE, (1, 1, 1)) for edge in _EDGES)]
+    fitting = [(past, sizes) for past, sizes in places if past + sum(sizes) <= probe.context_length]
+    return bool(fitting) and all(_agrees(probe, past, sizes) for past, sizes in fitting)
+
+
+def _agrees(probe: _Probe, past: int, sizes: Sequence[int]) -> bool:
+    """Whether ids behind `past` positions say the same in passes of these sizes as in one pass of all."""
+    ids = [1 + 7919 * at for at in range(sum(sizes))]
+    ids = [token % probe.graph.record.vocabulary_size for token in ids]
+    probe.begin(past)
+    together = np.asarray(probe.feed(ids, len(ids))).copy()
+    probe.rewind(past)
+    at = 0
+    for size in sizes:
+        found = np.asarray(probe.feed(ids[at : at + size], size))
+        if not np.array_equal(found, together[at : at + size]):
+            return False
+        at += size
+    return True
