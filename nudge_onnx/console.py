@@ -14,7 +14,7 @@ import click
 
 from .errors import NudgeError
 
-__all__ = ["Command", "Group", "OutputError", "as_json", "read_line", "read_text", "utf8", "wants_color", "write"]
+__all__ = ["Command", "Group", "OutputError", "as_json", "read_line", "read_text", "wants_color", "write"]
 
 _INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C ended."""
@@ -98,16 +98,15 @@ def as_json(value: Any) -> str:
 
 
 def read_text() -> str:
-    """All of stdin. Raises `NudgeError` if it is closed, cannot be read, or is no text."""
+    """All of stdin; bytes that are no text are lone surrogates. Raises `NudgeError` where it is closed or broken."""
     with _reading():
-        return utf8(_stdin().read(), "the text on stdin")
+        return str(_stdin().read())
 
 
 def read_line(prompt: str) -> str:
-    """The next line of stdin, without its end; a terminal shows `prompt`.
+    """The next line of stdin, without its end, bytes that are no text as lone surrogates; a terminal shows `prompt`.
 
-    Raises `EOFError` at the end, `NudgeError` for a line that is no text, and `click.ClickException` if there is no
-    stdin to read from.
+    Raises `EOFError` at the end, and `click.ClickException` if there is no stdin to read from.
     """
     try:
         with _reading():
@@ -115,20 +114,10 @@ def read_line(prompt: str) -> str:
             if terminal:
                 with contextlib.suppress(ImportError):
                     import readline  # noqa: F401  (line editing and history, where Python has it)
-            line = input(prompt if terminal else "")
+            return input(prompt if terminal else "")
     except NudgeError as error:
-        # Not one bad line, but the end of the conversation.
+        # Not a line to be said otherwise, but the end of the conversation.
         raise click.ClickException(str(error)) from None
-    return utf8(line, "the line")
-
-
-def utf8(text: str, what: str) -> str:
-    """`text`, which came from outside. Raises `NudgeError` if it holds bytes that are no text in its encoding."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise NudgeError(f"{what} is no valid UTF-8; convert it, or use a terminal set to UTF-8") from None
-    return text
 
 
 def wants_color(color: str) -> bool:

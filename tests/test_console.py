@@ -114,14 +114,14 @@ def test_a_closed_stdin_is_one_line_where_it_is_needed(arguments: Sequence[str |
 
 @posix
 def test_a_byte_that_is_no_text_is_one_line_and_a_conversation_goes_on() -> None:
-    assert "the prompt is no valid UTF-8" in one_line(run("run", WORD, b"caf\xe9"))
-    assert "the text on stdin is no valid UTF-8" in one_line(run("run", WORD, "-", text=b"caf\xe9"))
-    for option in ("--system-prompt", "--stop"):
-        assert f"{option} is no valid UTF-8" in one_line(run("run", WORD, "the cat", option, b"caf\xe9"))
+    assert "the prompt is not Unicode text" in one_line(run("run", WORD, b"caf\xe9"))
+    assert "the prompt is not Unicode text" in one_line(run("run", WORD, "-", text=b"caf\xe9"))
+    for option, name in (("--system-prompt", "the system prompt"), ("--stop", "a stop string")):
+        assert f"{name} is not Unicode text" in one_line(run("run", WORD, "the cat", option, b"caf\xe9"))
     assert "nowhere" in one_line(run("inspect", b"nowhere-\xe9"))
     found = run("chat", WORD, "--max-new-tokens", "4", text=b"caf\xe9\nthe cat\n")
     assert found.returncode == 0, found.stderr
-    assert b"Error: the line is no valid UTF-8" in found.stderr
+    assert b"is not Unicode text" in found.stderr
     assert found.stdout == run("chat", WORD, "--max-new-tokens", "4", text=b"the cat\n").stdout
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..console import utf8, wants_color
+from ..console import wants_color
 
 if TYPE_CHECKING:
     from ..runtime.lm import NudgedLM
@@ -144,11 +144,6 @@ def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
     from ..runtime.sampling import Sampling
 
     arguments = {name: options[name] for name in _STREAM}
-    for text, name in [
-        (options["system_prompt"] or "", "--system-prompt"),
-        *((stop, "--stop") for stop in options["stop"]),
-    ]:
-        utf8(text, name)
     return {**arguments, "sampling": Sampling(**{name: options[name] for name in _SAMPLING})}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import as_json, read_text, utf8, write
+from ..console import as_json, read_text, write
 from .options import answer_options, bundle_argument, load, painter, stream_arguments
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def command(folder: Path, prompt: str, json_wanted: bool, stats: bool, **options
 
     PROMPT is - to read it from stdin.
     """
-    text = read_text() if prompt == "-" else utf8(prompt, "the prompt")
+    text = read_text() if prompt == "-" else prompt
     if not text.strip():
         raise click.UsageError("the prompt is empty")
     show = painter(options["color"])
