@@ -11,7 +11,9 @@ from nudge_onnx.errors import ExportError, SourceError
 
 __all__ = ["BASE_TEMPLATE", "base_prompt", "chat_prompt", "looks_aligned", "read_template"]
 
-BASE_TEMPLATE = "{% for message in messages if message.content %}{{ message.content }}\n{% endfor %}"
+BASE_TEMPLATE = (
+    "{% for message in messages if message.content or message.role != 'system' %}{{ message.content }}\n{% endfor %}"
+)
 """System prompt, newline, instruction, newline: the paper's prompt for base models. The system prompt is the first
 message; an empty one leaves no line."""
 
