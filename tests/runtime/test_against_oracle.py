@@ -79,7 +79,7 @@ def check(both: Both, case: Case) -> None:
     assert "".join(piece.text for piece in answer.pieces) == answer.text
 
 
-PROMPTS = ("the cat", "a dog ran", "\n", "how are you?", "é\n\nlist:", "to town  with men", "<s>an</s> hour", "時間 😀")
+PROMPTS = (
     "the cat",
     "a dog ran",
     "\n",
