@@ -32,6 +32,7 @@ class CapturedPasses:
 
     def __init__(self, graph: Graph, cuda_graphs: CudaGraphs, cache: InPlaceCache) -> None:
         self._made: dict[tuple[int, int, bool], CapturedPass] = {}
+        self._capacity = 0
         self._of = graph, cuda_graphs, cache
 
     def of(self, new: int, rows: int, *, head: bool) -> CapturedPass | None:
@@ -39,13 +40,14 @@ class CapturedPasses:
         if new > _MOST_IDS:
             return None
         key = (new, rows, head)
+        capacity = self._of[2].capacity
+        if capacity != self._capacity:
+            # The cache grew, so it has other memory now.
+            self._made.clear()
+            self._capacity = capacity
         if key not in self._made:
             self._made[key] = CapturedPass(*self._of, new, rows, head=head)
         return self._made[key]
-
-    def clear(self) -> None:
-        """Forget them all, as the cache has other memory now."""
-        self._made.clear()
 
 
 class CapturedPass:

@@ -244,6 +244,18 @@ class NudgedLM:
     def _run(self, write: Callable[[Readers], Pieces], prompts: Mapping[str, PromptIds], timings: Timings) -> Pieces:
         """Lend caches to a writer of pieces, prefill them, and keep count."""
         readers = self._pool.acquire({role: prompt.ids for role, prompt in prompts.items()})
+        try:
+            return (yield from self._written(readers, write, prompts, timings))
+        finally:
+            self._pool.release(readers)
+
+    def _written(
+        self,
+        readers: Readers,
+        write: Callable[[Readers], Pieces],
+        prompts: Mapping[str, PromptIds],
+        timings: Timings,
+    ) -> Pieces:
         before = {role: (readers[role].decoder.fed, readers[role].decoder.passes) for role in prompts}
 
         def count() -> None:
@@ -272,7 +284,6 @@ class NudgedLM:
         finally:
             count()
             timings.peak_memory = peak_memory()
-            self._pool.release(readers)
 
     def _prompt(self, role: str, messages: Sequence[Message], system: str) -> PromptIds:
         model = self.bundle.manifest.models[role]

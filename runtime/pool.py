@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 from .prefix import common_prefix
 from .reader import Reader
@@ -27,7 +28,8 @@ class CachePool:
         self._limit = limit
         self._lock = threading.Lock()
         self._idle: list[Readers] = []
-        self._lent: list[Readers] = []
+        # Weakly: what an interrupt kept from coming back is gone, and does not count.
+        self._lent: WeakSet[Reader[Any]] = WeakSet()
 
     def acquire(self, prompts: Mapping[str, Sequence[int]]) -> Readers:
         """The free readers that hold most of these prompts (ids by role), or fresh ones where none holds much."""
@@ -39,13 +41,13 @@ class CachePool:
             if best is not None:
                 self._idle.remove(best)
             readers = best or self._make()
-            self._lent.append(readers)
+            self._lent.update(readers.values())
             return readers
 
     def release(self, readers: Readers) -> None:
         """Give readers back; the least recently used are dropped while the limit is passed."""
         with self._lock:
-            self._lent.remove(readers)
+            self._lent.difference_update(readers.values())
             self._idle.append(readers)
             while len(self._idle) > 1 and self._used() > self._limit:
                 self._idle.pop(0)
@@ -56,7 +58,8 @@ class CachePool:
             self._idle.clear()
 
     def _used(self) -> int:
-        return sum(reader.decoder.nbytes for readers in self._idle + self._lent for reader in readers.values())
+        idle = [reader for readers in self._idle for reader in readers.values()]
+        return sum(reader.decoder.nbytes for reader in (*idle, *self._lent))
 
 
 def _shared(readers: Readers, prompts: Mapping[str, Sequence[int]]) -> int:
