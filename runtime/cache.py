@@ -91,7 +91,6 @@ class InPlaceCache:
         if needed <= self.capacity:
             return False
         self._grow(needed)
-        self._bound.clear()
         return True
 
     def bind(self, binding: Any) -> None:
@@ -130,19 +129,17 @@ class InPlaceCache:
         return len(self._names) * shape.kv_heads * shape.head_size * self.capacity * item
 
     def _grow(self, needed: int) -> None:
+        # What is bound so far is of no use any more, whether or not there is memory for more.
+        self._bound.clear()
         capacity = max(_FIRST_CAPACITY, self.capacity)
         while capacity < needed:
             capacity *= 2
         capacity = max(needed, min(capacity, self._limit))
         shape = (1, self._shape.kv_heads, capacity, self._shape.head_size)
-        grown = []
-        # One tensor at a time, so that growing needs one spare buffer and not a second cache.
-        for index in range(len(self._names)):
-            grown.append(self._buffer(shape, self._buffers[index] if self.length else None))
-            if self.length:
-                self._buffers[index] = None
-        self._buffers = grown
-        self.capacity = capacity
+        old = self._buffers if self.length else [None] * len(self._names)
+        # The old ones stay until all of the new ones are there: an error or an interrupt in between costs nothing.
+        grown = [self._buffer(shape, buffer) for buffer in old]
+        self._buffers, self.capacity = grown, capacity
 
     def _buffer(self, shape: tuple[int, ...], old: Any) -> Any:
         """A buffer that begins with the `length` positions of `old`. What lies behind them is never read."""
@@ -182,8 +179,8 @@ class GrowingCache:
     def advance(self, binding: Any, new: int) -> None:
         """Keep what the pass returned."""
         # A binding returns outputs in the order they were first bound, and a decoder binds its cache before its logits.
-        self._values = binding.get_outputs()[: len(self._names)]
-        self.length += new
+        values = binding.get_outputs()[: len(self._names)]
+        self._values, self.length = values, self.length + new
 
     def rewind(self, length: int) -> None:
         """Copy what stands before `length`: these tensors have no spare room."""

@@ -33,6 +33,7 @@ class CapturedPasses:
 
     def __init__(self, graph: Graph, cuda_graphs: CudaGraphs, cache: InPlaceCache) -> None:
         self._made: dict[tuple[int, int, bool], CapturedPass] = {}
+        self._capacity = 0
         self._of = graph, cuda_graphs, cache
 
     def of(self, new: int, rows: int, *, head: bool) -> CapturedPass | None:
@@ -40,6 +41,11 @@ class CapturedPasses:
         if new > _MOST_IDS:
             return None
         key = (new, rows, head)
+        capacity = self._of[2].capacity
+        if capacity != self._capacity:
+            # The cache grew, so it has other memory now.
+            self._made.clear()
+            self._capacity = capacity
         if key not in self._made:
             self._made[key] = CapturedPass(*self._of, new, rows, head=head)
         return self._made[key]
@@ -48,10 +54,6 @@ class CapturedPasses:
     def nbytes(self) -> int:
         """Bytes of what the passes read and write besides the cache, on the device."""
         return sum(made.nbytes for made in list(self._made.values()))
-
-    def clear(self) -> None:
-        """Forget them all, as the cache has other memory now."""
-        self._made.clear()
 
 
 class CapturedPass:

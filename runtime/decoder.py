@@ -61,8 +61,8 @@ class Decoder:
 
     @property
     def length(self) -> int:
-        """Positions in the cache."""
-        return self._cache.length
+        """Positions in the cache whose ids are known; a pass that did not end adds none."""
+        return min(self._cache.length, len(self._ids))
 
     @property
     def nbytes(self) -> int:
@@ -79,8 +79,8 @@ class Decoder:
     def read(self, *, head: bool) -> None:
         """Whether `feed` and `prefill` return what the uncertainty head says of each row, or (at first) its logits."""
         if head != self._head:
-            self._head = head
             self._bound.clear()
+            self._head = head
 
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on; nothing is fed again."""
@@ -105,6 +105,7 @@ class Decoder:
         overwrites. They are the same to the last bit however the ids are spread over calls.
         Raises `ContextLengthError` if the context has no room.
         """
+        self.rewind(self.length)
         self._check_room(len(ids))
         return self._read(self._parts(list(ids)), rows)
 
@@ -152,7 +153,8 @@ class Decoder:
         # Filled up, the last id before an edge would reach beyond it.
         at_edge = len(ids) < self.least_rows and self._edges.ends_at(past + 1)
         if at_edge:
-            # The id before is read again instead: same bits.
+            # The id before is read again instead: same bits. It is forgotten first, so that an interrupt leaves what
+            # `length` says.
             self._cache.rewind(past - 1)
             found = self._run([self._ids[past - 1], *ids], 2 - rows, 2)
         elif len(ids) >= self.least_rows:
@@ -172,8 +174,6 @@ class Decoder:
         io = self._io
         if self._cache.reserve(new):
             self._bound.clear()
-            if self._captured is not None:
-                self._captured.clear()
         rows = range(new)
         if io.logits_rows:
             rows = range(first, last)

@@ -43,8 +43,9 @@ class Inputs:
         for at, number in enumerate(numbers):
             view[at] = number
         if memory.shape != shape or not self._in_place:
-            memory.shape = shape
+            memory.shape = ()  # of no shape until it is bound: what is interrupted is bound anew
             self._binding.bind_input(name, "cpu", 0, np.int64, shape, memory.address)
+            memory.shape = shape
 
     def bind_mask(self, name: str, length: int) -> None:
         """Have the next pass read `length` ones, [1, length]."""

@@ -60,12 +60,13 @@ class LogitsOutputs:
         self.binding: Any = graph.session.io_binding()
         self._name = graph.record.io.logits
         self._buffer: npt.NDArray[np.float32] = np.empty((1, 0, graph.record.vocabulary_size), np.float32)
-        self._rows = 0
+        self._rows: int | None = 0
 
     def bind(self, rows: int) -> None:
         """Bind the buffer, grown if it must be."""
         if rows == self._rows:
             return
+        self._rows = None  # until they are bound: what is interrupted is bound anew
         if self._buffer.shape[1] < rows:
             self._buffer = np.empty((1, rows, self._buffer.shape[2]), np.float32)
         _bind(self.binding, self._name, self._buffer[:, :rows])
@@ -87,7 +88,7 @@ class HeadOutputs:
     def __init__(self, graph: Graph) -> None:
         self.binding: Any = graph.session.io_binding()
         self._record = graph.record
-        self._rows = 0
+        self._rows: int | None = 0
         # A view gives a few numbers faster than an array does.
         self._views = [memoryview(b"")] * 3
 
@@ -95,12 +96,13 @@ class HeadOutputs:
         """Bind buffers, fresh ones for another number of rows than before."""
         if rows == self._rows:
             return
-        self._rows = rows
-        self._views = []
+        self._rows = None
+        views = []
         for name, shape, kind in output_shapes(self._record, rows, head=True):
             buffer = np.empty(shape, kind)
             _bind(self.binding, name, buffer)
-            self._views.append(buffer[0].data)
+            views.append(buffer[0].data)
+        self._views, self._rows = views, rows
 
     def take(self, first: int, last: int) -> Rows:
         """Summaries, which stay valid."""

@@ -84,6 +84,7 @@ class Reader(Generic[Row]):
     @property
     def held(self) -> Sequence[int]:
         """The ids in the cache."""
+        self._agree()
         return self._held
 
     def start(self, choose: Callable[[Logits, Sequence[int], int], Row]) -> None:
@@ -114,6 +115,7 @@ class Reader(Generic[Row]):
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Read a prompt: all of it if the cache holds next to nothing of it, else only what is new."""
+        self._agree()
         self.prompt = ids
         shared = min(common_prefix(self._held, ids), len(ids) - 1)
         kept = shared if shared >= _WORTH_KEEPING else 0
@@ -122,6 +124,7 @@ class Reader(Generic[Row]):
 
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether `next(ids)` needs no pass."""
+        self._agree()
         return common_prefix(self._held, ids) == len(ids) and self._rows[len(ids) - 1] is not None
 
     def next(self, ids: Sequence[int], ahead: Sequence[int] = ()) -> Row:
@@ -131,6 +134,7 @@ class Reader(Generic[Row]):
 
         Raises `ContextLengthError` if `ids` do not fit, `LogitsError` for broken logits.
         """
+        self._agree()
         shared = common_prefix(self._held, ids)
         if shared == len(ids):
             known = self._rows[shared - 1]
@@ -143,6 +147,12 @@ class Reader(Generic[Row]):
         assert row is not None
         return row
 
+    def _agree(self) -> None:
+        """Hold what the decoder holds and what is known of it, wherever the last call was interrupted."""
+        length = min(len(self._held), len(self._rows), self.decoder.length)
+        if length < max(len(self._held), len(self._rows)):
+            del self._held[length:], self._rows[length:]
+
     def _read(self, shared: int, new: list[int], rows: int) -> None:
         del self._held[shared:], self._rows[shared:]
         self.decoder.rewind(shared)
@@ -153,11 +163,7 @@ class Reader(Generic[Row]):
         assert self._choose is not None, "start() comes first"
         self._held += new
         first = len(self._held) - len(rows) + 1
-        try:
-            fresh = [self._choose(row, self._held, end) for end, row in enumerate(rows, start=first)]
-        except BaseException:
-            # Not known, so not held: it is read again.
-            del self._held[-len(new) :]
-            raise
+        # What is not known in the end is not held either (`_agree`): it is read again.
+        fresh = [self._choose(row, self._held, end) for end, row in enumerate(rows, start=first)]
         self._rows += [None] * (len(new) - len(fresh))
         self._rows += fresh

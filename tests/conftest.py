@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from kept import kept
-from pairs import Pair, token_pair, word_pair
+from pairs import Pair, token_pair, wide_pair, word_pair
 
 
 def _kept(make: Callable[[Path], Pair], folder: Path) -> Pair:
@@ -37,3 +37,9 @@ def tiny_word_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 def tiny_token_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """One vocabulary, and many bytes that are half a character."""
     return _kept(token_pair, tmp_path_factory.mktemp("token_pair"))
+
+
+@pytest.fixture(scope="session")
+def tiny_wide_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A base model with wide heads."""
+    return _kept(wide_pair, tmp_path_factory.mktemp("wide_pair"))

@@ -24,7 +24,17 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 
-__all__ = ["Pair", "byte_level", "oracle_model", "oracle_pair", "rendered", "sentencepiece", "token_pair", "word_pair"]
+__all__ = [
+    "Pair",
+    "byte_level",
+    "oracle_model",
+    "oracle_pair",
+    "rendered",
+    "sentencepiece",
+    "token_pair",
+    "wide_pair",
+    "word_pair",
+]
 
 SPECIAL = (BOS, EOS, IM_START, IM_END)
 TEXT = "the cat sat on a mat and dog ran to town with old men for an hour in no time at all so be it"
@@ -151,6 +161,17 @@ def token_pair(folder: Path) -> Pair:
     _weigh(base, shared, _prefers_bytes)
     _weigh(nudge, shared, _prefers_bytes)
     return _export(folder, base, nudge, "token")
+
+
+def wide_pair(folder: Path) -> Pair:
+    """A word pair whose base model has heads so wide that its attention over floats is read in segments."""
+    ours, theirs = sentencepiece([*_spaced(WORDS), *WORDS]), byte_level([*_spaced(OTHER_WORDS), *OTHER_WORDS])
+    heads = {"head_dim": 256, "num_attention_heads": 2, "num_key_value_heads": 1}
+    base = tiny_checkpoint(folder / "base", "gemma3", seed=3, scale=3.3, tokenizer=ours, **heads)
+    nudge = tiny_checkpoint(folder / "nudge", "qwen2", seed=5, scale=2.0, tokenizer=theirs, chat=True)
+    _weigh(base, ours, _prefers_words)
+    _weigh(nudge, theirs, _prefers_words)
+    return _export(folder, base, nudge, "word")
 
 
 def _spaced(words: Iterable[str]) -> list[str]:

@@ -99,14 +99,15 @@ def tiny_checkpoint(
     tokenizer: Any = None,
     chat: bool = False,
     tied: bool = False,
+    **overrides: Any,
 ) -> Path:
     """Write a checkpoint (safetensors, configuration, tokenizer) of about 100,000 parameters and return its folder.
 
     `architecture` is a key of `ARCHITECTURES` or `ARCHITECTURES_OF_EXPERTS`. With `scale` 1 the logits' standard
     deviation is about 1; larger values multiply it, so that the top-1 probability spreads between uncertain (1) and
     almost sure (10). `tokenizer` is a `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat` adds a chat template
-    and two end tokens. `tied`
-    shares head and embedding, as many small models do.
+    and two end tokens. `tied` shares head and embedding, as many small models do. `overrides` replace entries of the
+    configuration.
     """
     import torch
     import transformers
@@ -115,7 +116,7 @@ def tiny_checkpoint(
     name = CLASSES[architecture]
     end = [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(EOS)] if chat else tokenizer.token_to_id(EOS)
     config = getattr(transformers, f"{name}Config")(
-        **(ARCHITECTURES | ARCHITECTURES_OF_EXPERTS)[architecture],
+        **(ARCHITECTURES | ARCHITECTURES_OF_EXPERTS)[architecture] | overrides,
         vocab_size=tokenizer.get_vocab_size(),
         tie_word_embeddings=tied,
         bos_token_id=tokenizer.token_to_id(BOS),

@@ -83,6 +83,39 @@ def test_an_in_place_cache_makes_room_for_what_is_asked_and_keeps_what_it_holds(
         np.testing.assert_array_equal(value.numpy()[:, :, :200], before[name])
 
 
+@pytest.mark.parametrize("fails_at", range(4))
+def test_a_cache_that_could_not_grow_holds_what_it_held_and_grows_later(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    cache = InPlaceCache(graph, limit=600)
+    binding = Binding()
+    cache.reserve(200)
+    cache.bind(binding)
+    cache.advance(binding, 200)
+    before = {}
+    for number, (name, value) in enumerate(binding.inputs.items()):
+        value.numpy()[:] = np.random.default_rng(number).standard_normal(value.shape())
+        before[name] = value.numpy()[:, :, :200].copy()
+    made = iter(range(len(before)))
+
+    def zeros(*arguments: Any) -> np.ndarray:
+        if next(made) == fails_at:
+            raise MemoryError
+        return np.empty(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "zeros", zeros)
+        with pytest.raises(MemoryError):
+            cache.reserve(100)
+    for new in (50, 100):
+        cache.reserve(new)
+        cache.bind(binding)
+        for name, value in binding.inputs.items():
+            np.testing.assert_array_equal(value.numpy()[:, :, :200], before[name])
+            assert binding.outputs[name.replace("past_key_values", "present")] is value
+    assert cache.capacity == 512
+
+
 class Device:
     """Stands for a device's memory: notes what is allocated there, and keeps it on the host."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pairs import Pair, exported
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.session import Graph, open_graph
 
 IDS = [int(token) for token in np.random.default_rng(3).integers(4, 300, 300)]
 
@@ -73,3 +74,29 @@ def test_a_prompt_gets_the_same_answer_after_itself_and_after_others(bundle: Pat
         assert answer(lm, prompt) == first
         answer(lm, other)
         assert answer(lm, prompt) == first
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_at_the_edge_of_a_segment_leaves_what_is_known(
+    tiny_wide_pair: Pair, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    decoder = Decoder(open_graph(Bundle.open(tiny_wide_pair.bundle), "base", ["cpu"], threads=1))
+    expected = decoder.feed(IDS[:140], rows=20).copy()
+    run = Graph.run
+
+    def interrupted(*arguments: Any) -> None:
+        if when == "after":
+            run(*arguments)
+        raise KeyboardInterrupt
+
+    for known in (62, 63, 64):
+        decoder.rewind(0)
+        decoder.feed(IDS[:known])
+        with monkeypatch.context() as patch:
+            patch.setattr(Graph, "run", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                decoder.feed(IDS[known : known + 1])
+        assert decoder.length in (known, known - 1)
+        # The last id before the next edge is read with the one before it, which has to be the right one.
+        rows = [decoder.feed(IDS[at : at + 1]).copy() for at in range(decoder.length, 140)]
+        np.testing.assert_array_equal(np.concatenate(rows[-20:]), expected)
