@@ -71,7 +71,7 @@ class Answering:
         try:
             pieces = self._written(readers)
             for role, prompt in self.prompts.items():
-                readers[role].prefill(prompt.ids)
+                readers[role].prefill(prompt.ids, prompt.blocks)
             timings.prefill = time.perf_counter() - start
             start = time.perf_counter()
             while True:

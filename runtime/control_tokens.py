@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 from nudge_onnx.bundle import Prompt
 from nudge_onnx.errors import NudgeError
 
+from .blocks import answer_spans
 from .prompt import PromptIds
 from .templates import Message, render
 from .tokenizer import Tokenizer
@@ -38,12 +39,14 @@ def prompt_ids(
     `NudgeError`, or is read as any other text. Raises `BundleError` where the template refuses the messages.
     """
     if control_tokens == "allow":
-        return PromptIds(tokenizer, render(prompt, messages), prompt.add_bos)
+        text = render(prompt, messages)
+        return PromptIds(tokenizer, text, prompt.add_bos, answers=answer_spans(text, messages))
     if control_tokens == "refuse":
         _refuse(messages, tokenizer, role)
     marks = _Marks(tokenizer, "".join((prompt.template, *prompt.tokens.values(), *(m["content"] for m in messages))))
     hidden = [{**message, "content": marks.hide(message["content"])} for message in messages]
-    return PromptIds(tokenizer, render(prompt, hidden), prompt.add_bos, marks.stand_for)
+    text = render(prompt, hidden)
+    return PromptIds(tokenizer, text, prompt.add_bos, marks.stand_for, answer_spans(text, hidden))
 
 
 def _refuse(messages: Sequence[Message], tokenizer: Tokenizer, role: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 from nudge_onnx.errors import ContextLengthError
 
+from .blocks import BLOCK, blocks_of
 from .cache import InPlaceCache, make_cache
 from .captured import CapturedPasses
 from .edges import Edges
@@ -17,6 +18,9 @@ from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows, has_head, joined
 from .speculation import Costs
 
 __all__ = ["Decoder"]
+
+_PIECE = 512
+"""Most ids of a pass: between passes others get a turn, and Ctrl-C is heard."""
 
 
 class Decoder:
@@ -50,6 +54,9 @@ class Decoder:
         self._io = record.io
         self._prompt_rows = record.prompt_rows
         self._edges = Edges(record)
+        # Whether the rows of a large pass have other bits than those of a smaller one.
+        self._in_blocks = self._singly or self._edges.segmented or self._prompt_rows is not None
+        self._blocks: list[int] = []  # that were read in one pass each, and of which something may be held
         self._ids: list[int] = []
         self._cache = make_cache(graph, record.context_length)
         self._head = False
@@ -86,17 +93,34 @@ class Decoder:
         """Forget all positions from `length` on; nothing is fed again."""
         self._cache.rewind(length)
         del self._ids[length:]
+        while self._blocks and self._blocks[-1] * BLOCK >= length:
+            self._blocks.pop()
 
-    def prefill(self, ids: Sequence[int], kept: int = 0) -> Rows:
+    def kept(self, shared: int, blocks: Collection[int]) -> int:
+        """How many of the first `shared` positions, whose ids are a prompt's, have the bits that it wants.
+
+        `blocks` are those that the prompt has read in one pass each.
+        """
+        if not self._in_blocks:
+            return shared
+        for block in range(-(-shared // BLOCK)):
+            whole = block in blocks
+            if whole != (block in self._blocks) or (whole and (block + 1) * BLOCK > shared):
+                return block * BLOCK
+        return shared
+
+    def prefill(self, ids: Sequence[int], kept: int = 0, blocks: Sequence[int] | None = None) -> Rows:
         """Keep the first `kept` positions and read `ids` (at least one) behind them as a prompt.
 
-        Returns the logits after the last, float32 `[1, vocabulary]`. What is cached may differ in its last bits from
-        what `feed` would have cached, where a prompt can be read faster: on an empty cache, or, with a cache of int8,
-        if it has more than `prompt_rows` ids. Raises `ContextLengthError` if the context has no room.
+        `blocks`, ascending, are read in one pass each; by default all before the last id. Returns the logits after the
+        last, float32 `[1, vocabulary]`. With these `blocks` the cached bits are the same whatever `kept` is, if it
+        came from a call of that name. Raises `ContextLengthError` if the context has no room.
         """
         self.rewind(kept)
         self._check_room(len(ids))
-        return self._read(self._prompt_parts(list(ids)), 1)
+        if blocks is None:
+            blocks = blocks_of(kept + len(ids) - 1)
+        return self._read(self._prompt_parts(list(ids), [block for block in blocks if block * BLOCK >= kept]), 1)
 
     def feed(self, ids: Sequence[int], rows: int = 1) -> Rows:
         """Append `ids` (at least one) to the cache.
@@ -107,7 +131,7 @@ class Decoder:
         """
         self.rewind(self.length)
         self._check_room(len(ids))
-        return self._read(self._parts(list(ids)), rows)
+        return self._read(self._parts(list(ids), self.length), rows)
 
     def _read(self, parts: list[list[int]], rows: int) -> Rows:
         """The last `rows` rows of passes over `parts`."""
@@ -127,24 +151,29 @@ class Decoder:
                 f"{self.length + count} tokens do not fit the context of {self.context_length}; shorten the prompt"
             )
 
-    def _parts(self, ids: list[int]) -> list[list[int]]:
-        """`ids` in passes whose rows have the bits of rows read singly."""
+    def _parts(self, ids: list[int], past: int) -> list[list[int]]:
+        """`ids` behind `past` positions, in passes whose rows have the bits of rows read singly."""
         if self._singly:
             return [[token] for token in ids]
-        past, count = self.length, len(ids)
+        count = len(ids)
         edges = [edge - past for edge in self._edges.between(past, past + count)]
-        longest = self._prompt_rows - 1 if self._prompt_rows else count
+        longest = self._prompt_rows - 1 if self._prompt_rows else _PIECE
         return [
             ids[at : min(at + longest, end)]
             for start, end in pairwise([0, *edges, count])
             for at in range(start, end, longest)
         ]
 
-    def _prompt_parts(self, ids: list[int]) -> list[list[int]]:
-        """`ids` of a prompt in passes: a long one whole, but for its last id, which a repetition reads alone."""
-        if not self._prompt_rows:
-            return self._parts(ids) if self.length or self._singly else [ids]
-        return [ids[:-1], ids[-1:]] if len(ids) > self._prompt_rows else self._parts(ids)
+    def _prompt_parts(self, ids: list[int], blocks: Sequence[int]) -> list[list[int]]:
+        """`ids` of a prompt in passes: `blocks` whole, if they are of other bits, and the rest as any ids."""
+        past = at = self.length
+        parts = []
+        if self._in_blocks:
+            self._blocks += blocks
+            for start in (block * BLOCK for block in blocks):
+                parts += [*self._parts(ids[at - past : start - past], at), ids[start - past : start - past + BLOCK]]
+                at = start + BLOCK
+        return parts + self._parts(ids[at - past :], at)
 
     def _pass(self, ids: list[int], rows: int) -> Rows:
         self.before_pass()

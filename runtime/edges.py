@@ -25,7 +25,8 @@ class Edges:
     """The edges of one graph: positions at which a new pass begins."""
 
     def __init__(self, record: ModelRecord) -> None:
-        self._segmented = record.cache.head_size > _WIDE_HEAD and record.cache.dtype != "int8"
+        self.segmented = record.cache.head_size > _WIDE_HEAD and record.cache.dtype != "int8"
+        """Whether attention adds up in another order on both sides of some of them."""
         self._windows = [(window, 2 * window + _BLOCK) for window in record.windows or ()]
 
     def between(self, past: int, end: int) -> list[int]:
@@ -34,14 +35,14 @@ class Edges:
 
     def ends_at(self, position: int) -> bool:
         """Whether a pass may not reach beyond `position`, not even with a row that is rewound."""
-        if self._segmented and position % _SEGMENT == 0:
+        if self.segmented and position % _SEGMENT == 0:
             return True
         return any(position == edge for _, edge in self._windows)
 
     def _rows(self, past: int) -> list[tuple[int, int]]:
         """Rows of edges, each by its first one behind `past` and its step."""
         found = []
-        if self._segmented:
+        if self.segmented:
             found.append((past + _SEGMENT - past % _SEGMENT, _SEGMENT))
         for window, edge in self._windows:
             if past < edge:

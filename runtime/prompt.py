@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nudge_onnx.errors import NudgeError
 
+from .blocks import whole_blocks
+from .prefix import common_prefix
 from .templates import Message
 from .tokenizer import Tokenizer
 
@@ -77,9 +79,17 @@ class PromptIds:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, text: str, add_prefix: bool, hidden: Mapping[str, str] | None = None
+        self,
+        tokenizer: Tokenizer,
+        text: str,
+        add_prefix: bool,
+        hidden: Mapping[str, str] | None = None,
+        answers: Collection[tuple[int, int]] = (),
     ) -> None:
-        """`hidden` are characters of `text` that stand for others: see `Tokenizer.encode_prompt`."""
+        """`hidden` are characters of `text` that stand for others: see `Tokenizer.encode_prompt`.
+
+        `answers` are the characters of `text` that earlier answers wrote.
+        """
         self._tokenizer = tokenizer
         self.ids, offsets = tokenizer.encode_prompt(text, add_prefix, hidden)
         """Ids of the prompt alone."""
@@ -92,6 +102,9 @@ class PromptIds:
         self._lead = self._find_lead(self.ids[fixed:])
         self._cut = 0
         self.settle("")
+        settled = min(common_prefix(self._fixed, self.ids), len(self.ids) - 1)
+        self.blocks = whole_blocks(settled, offsets, answers)
+        """Those that are read in one pass each."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of prompt + `text`. Each call's text must start with what `settle` was last given."""
@@ -100,7 +113,7 @@ class PromptIds:
     def settle(self, text: str) -> None:
         """Say that the answer now starts with `text` for good, so that later calls are quick."""
         tail = self._open + text[self._cut :]
-        if len(tail) < _SETTLE_AFTER or self._lead:
+        if len(tail) < _SETTLE_AFTER:
             return
         whole = self.plain(tail)
         for at in _word_starts(tail, len(tail) - _STILL_OPEN):

@@ -113,14 +113,17 @@ class Reader(Generic[Row]):
         self._choose = None
         self.decoder.rest()
 
-    def prefill(self, ids: Sequence[int]) -> None:
-        """Read a prompt: all of it if the cache holds next to nothing of it, else only what is new."""
+    def prefill(self, ids: Sequence[int], blocks: Sequence[int]) -> None:
+        """Read a prompt: all of it if the cache holds next to nothing of it, else only what is new.
+
+        `blocks` are those that are read in one pass each (see `whole_blocks`).
+        """
         self._agree()
         self.prompt = ids
         shared = min(common_prefix(self._held, ids), len(ids) - 1)
-        kept = shared if shared >= _WORTH_KEEPING else 0
+        kept = self.decoder.kept(shared, blocks) if shared >= _WORTH_KEEPING else 0
         del self._held[kept:], self._rows[kept:]
-        self._keep(ids[kept:], self.decoder.prefill(ids[kept:], kept))
+        self._keep(ids[kept:], self.decoder.prefill(ids[kept:], kept, blocks))
 
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether `next(ids)` needs no pass."""

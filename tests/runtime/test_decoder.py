@@ -13,6 +13,7 @@ from pairs import Pair, exported
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.decoder import Decoder
+from nudge_onnx.runtime.edges import Edges
 from nudge_onnx.runtime.session import Graph, open_graph
 
 IDS = [int(token) for token in np.random.default_rng(3).integers(4, 300, 300)]
@@ -43,16 +44,47 @@ def test_rows_have_the_same_bits_however_the_ids_are_spread_over_calls(decoder: 
         np.testing.assert_array_equal(found, singly)
 
 
-@pytest.mark.parametrize(("length", "passes"), [(1, 1), (100, 1), (128, 2), (129, 2), (300, 2)])
-def test_a_long_prompt_takes_one_pass_and_one_for_its_last_id(decoder: Decoder, length: int, passes: int) -> None:
+@pytest.mark.parametrize(("length", "passes"), [(1, 1), (100, 1), (128, 2), (129, 2), (257, 3), (300, 3)])
+def test_a_prompt_is_read_in_blocks_and_what_is_left(decoder: Decoder, length: int, passes: int) -> None:
     first = decoder.prefill(IDS[:length]).copy()
-    assert (decoder.length, decoder.passes) == (length, passes)
+    if decoder.graph.rows == "all":
+        # Of 128 ids the last is none of the block; what is left is cut where attention with a window changes.
+        cuts = Edges(decoder.graph.record).between((length - 1) // 128 * 128, length)
+        assert decoder.passes == passes + len(cuts)
+    assert decoder.length == length
     again = decoder.prefill(IDS[length - 1 : length], kept=length - 1)
     np.testing.assert_array_equal(again, first)
     assert decoder.length == length
     # As near as rounding the cache lets them be, and nearer than chance by far.
     decoder.rewind(0)
     assert np.abs(decoder.feed(IDS[:length]) - first).mean() < 0.1 * np.std(first)
+
+
+@pytest.mark.parametrize("shared", [20, 128, 200, 256, 299])
+@pytest.mark.parametrize("before", [[], [0], [0, 1], [1]])
+def test_a_prompt_has_the_same_bits_whatever_was_kept(decoder: Decoder, before: list[int], shared: int) -> None:
+    blocks = [0, 1]
+    fresh = [decoder.prefill(IDS, blocks=blocks).copy(), *(decoder.feed([token]).copy() for token in IDS[:8])]
+    # Another prompt that shares a part, and parts otherwise; then an answer goes back into the last block.
+    other = IDS[:shared] + [5, 6, 7] * 60
+    decoder.prefill(other, blocks=before)
+    kept = decoder.kept(shared, blocks)
+    assert kept <= shared
+    again = [decoder.prefill(IDS[kept:], kept, blocks).copy(), *(decoder.feed([token]).copy() for token in IDS[:8])]
+    np.testing.assert_array_equal(again, fresh)
+
+
+def test_what_is_read_as_it_is_wanted_is_kept(decoder: Decoder) -> None:
+    decoder.prefill(IDS, blocks=[0])
+    assert decoder.kept(256, [0]) == 256
+    assert decoder.kept(128, [0]) == 128
+    # The second block was read in steps, and a part of the first has other neighbours.
+    assert decoder.kept(290, [0, 1]) == 128
+    assert decoder.kept(127, [0]) == 0
+    assert decoder.kept(290, []) == 0
+    decoder.rewind(100)
+    decoder.feed(IDS[100:200])
+    assert decoder.kept(128, [0]) == 128  # begun whole
 
 
 def test_what_is_kept_is_not_read_again(decoder: Decoder) -> None:
@@ -74,6 +106,39 @@ def test_a_prompt_gets_the_same_answer_after_itself_and_after_others(bundle: Pat
         assert answer(lm, prompt) == first
         answer(lm, other)
         assert answer(lm, prompt) == first
+
+
+@pytest.mark.parametrize("kind", ["int8", "wide", "fp32"])
+def test_a_prompt_gets_one_answer_with_a_system_prompt_that_others_share(
+    bundle: Path, tiny_wide_pair: Pair, tiny_word_pair: Pair, kind: str
+) -> None:
+    folder = {"int8": bundle, "wide": tiny_wide_pair.bundle, "fp32": tiny_word_pair.bundle}[kind]
+    system = "the old men sat on a mat and so be it " * 20
+    asked = ["a dog ran to town", "the cat", "an hour in no time " * 9]
+
+    def answer(lm: NudgedLM, text: str) -> object:
+        answer = lm.generate(text, system_prompt=system, max_new_tokens=12, gamma=0.3)
+        return answer.pieces
+
+    fresh = {}
+    for text in asked:
+        with NudgedLM.load(folder, threads=1) as lm:
+            fresh[text] = answer(lm, text)
+    with NudgedLM.load(folder, threads=1) as lm:
+        for text in (asked[at] for at in (0, 1, 0, 2, 1, 2, 0)):
+            assert answer(lm, text) == fresh[text]
+
+
+def test_an_answer_is_not_read_again_in_a_conversation(bundle: Path) -> None:
+    with NudgedLM.load(bundle, threads=1) as lm:
+        asked = [{"role": "user", "content": "the cat sat on a mat with men " * 12}]
+        answer = lm.generate(asked, max_new_tokens=60, gamma=0.5)
+        turns = [{"role": "assistant", "content": answer.text}, {"role": "user", "content": "to town"}]
+        second = lm.generate([*asked, *turns], max_new_tokens=1, gamma=0.0)
+        # The prompt alone has more, and so has what was answered.
+        assert second.timings.fed["base"] < 30
+    with NudgedLM.load(bundle, threads=1) as lm:
+        assert lm.generate([*asked, *turns], max_new_tokens=1, gamma=0.0).pieces == second.pieces
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

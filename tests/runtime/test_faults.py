@@ -209,7 +209,7 @@ def numbers(last: int, kind: str, every: int) -> range:
     return range(1 + BUNDLES.index(kind) * every // len(BUNDLES), last + 1, every)
 
 
-BUNDLES = ["fp32", "wide", "growing"]
+BUNDLES = ["fp32", "int8", "wide", "growing"]
 
 
 @pytest.fixture(autouse=True)
