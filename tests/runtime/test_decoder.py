@@ -35,7 +35,7 @@ def parts_of(size: int, end: int = 250) -> Iterator[list[int]]:
 
 
 def test_rows_have_the_same_bits_however_the_ids_are_spread_over_calls(decoder: Decoder) -> None:
-    assert decoder.least_rows == 1
+    assert decoder.least_rows == (2 if decoder.graph.rows == "pairs" else 1)
     singly = np.concatenate([decoder.feed(part).copy() for part in parts_of(1)])
     assert decoder.passes == 250
     for size in (7, 128, 250):
