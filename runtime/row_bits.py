@@ -69,6 +69,11 @@ class _AllOutputs:
         head = np.array(self._head.take(first, last), np.float32).reshape(last - first, 3)
         return np.concatenate([np.asarray(self._logits.take(first, last)), head], axis=1)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return self._logits.nbytes + self._head.nbytes
+
 
 def remembered_row_bits(graph: Graph, memory: RowMemory) -> RowBits:
     """The answer of `memory`, or a new one that it keeps."""

@@ -121,5 +121,7 @@ def user_folder() -> Path | None:
 
 def _cores() -> int:
     if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return cores
