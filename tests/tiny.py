@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "ARCHITECTURES_OF_EXPERTS", "CHAT_TEMPLATE", "tiny_checkpoint", "tiny_tokenizer"]
+__all__ = [
+    "ARCHITECTURES",
+    "ARCHITECTURES_OF_EXPERTS",
+    "CHAT_TEMPLATE",
+    "OTHER_HEADS",
+    "tiny_checkpoint",
+    "tiny_tokenizer",
+]
 
 BOS, EOS, IM_START, IM_END = "<s>", "</s>", "<|im_start|>", "<|im_end|>"
 
@@ -52,6 +59,14 @@ MIXTURE: dict[str, Any] = {"head_dim": 32, "moe_intermediate_size": 32, "num_exp
 ARCHITECTURES_OF_EXPERTS: dict[str, dict[str, Any]] = {"qwen3_moe": SIZES | MIXTURE}
 """Likewise of mixtures of experts: what each of them reads depends on the text."""
 
+OTHER_HEADS: dict[str, dict[str, Any]] = {
+    "gpt_neox": SIZES | {"num_attention_heads": 2, "rotary_pct": 0.5},
+    "cohere": SIZES,
+    "glm": SIZES | {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
+    "helium": SIZES | {"head_dim": 16},
+}
+"""Likewise of those that lay out the columns of a head, or turn them, in another way."""
+
 CLASSES = {
     "llama": "Llama",
     "mistral": "Mistral",
@@ -64,6 +79,10 @@ CLASSES = {
     "qwen3_moe": "Qwen3Moe",
     "phi3": "Phi3",
     "gpt2": "GPT2",
+    "gpt_neox": "GPTNeoX",
+    "cohere": "Cohere",
+    "glm": "Glm",
+    "helium": "Helium",
 }
 
 
@@ -103,11 +122,11 @@ def tiny_checkpoint(
 ) -> Path:
     """Write a checkpoint (safetensors, configuration, tokenizer) of about 100,000 parameters and return its folder.
 
-    `architecture` is a key of `ARCHITECTURES` or `ARCHITECTURES_OF_EXPERTS`. With `scale` 1 the logits' standard
-    deviation is about 1; larger values multiply it, so that the top-1 probability spreads between uncertain (1) and
-    almost sure (10). `tokenizer` is a `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat` adds a chat template
-    and two end tokens. `tied` shares head and embedding, as many small models do. `overrides` replace entries of the
-    configuration.
+    `architecture` is a key of `ARCHITECTURES`, `ARCHITECTURES_OF_EXPERTS` or `OTHER_HEADS`. With `scale` 1 the standard
+    deviation of the logits is about 1; larger values multiply it, so that the top-1 probability spreads between
+    uncertain (1) and almost sure (10). `tokenizer` is a `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat`
+    adds a chat template and two end tokens. `tied` shares head and embedding, as many small models do. `overrides`
+    replace entries of the configuration.
     """
     import torch
     import transformers
@@ -116,7 +135,7 @@ def tiny_checkpoint(
     name = CLASSES[architecture]
     end = [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(EOS)] if chat else tokenizer.token_to_id(EOS)
     config = getattr(transformers, f"{name}Config")(
-        **(ARCHITECTURES | ARCHITECTURES_OF_EXPERTS)[architecture] | overrides,
+        **(ARCHITECTURES | ARCHITECTURES_OF_EXPERTS | OTHER_HEADS)[architecture] | overrides,
         vocab_size=tokenizer.get_vocab_size(),
         tie_word_embeddings=tied,
         bos_token_id=tokenizer.token_to_id(BOS),
@@ -131,7 +150,7 @@ def tiny_checkpoint(
             # Norms and biases start at exactly one or zero; a graph that drops one of them would go unnoticed.
             if parameter.dim() == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        model.lm_head.weight.mul_(scale)
+        model.get_output_embeddings().weight.mul_(scale)
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=config.bos_token_id, eos_token_id=end, pad_token_id=config.pad_token_id
     )

@@ -24,6 +24,7 @@ from .int8_cache import Floats, int8_cache
 from .join_branches import join_branches
 from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
+from .separate_heads import separate_heads
 from .shared_embedding import shared_embedding
 from .smooth_inputs import smooth_inputs, smoothable
 from .uncertainty_head import uncertainty_head
@@ -50,6 +51,7 @@ _PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": las
 _CONTRIB: dict[str, Pass] = {
     "fuse-norms": fuse_norms,
     "fuse-gelu": fuse_gelu,
+    "separate-heads": separate_heads,
     "group-query-attention": group_query_attention,
     "fuse-qkv": fuse_qkv,
     "fuse-gate-up": fuse_gate_up,

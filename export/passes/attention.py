@@ -12,11 +12,13 @@ __all__ = ["Attention", "Rotary", "find_attention"]
 
 @dataclass(frozen=True)
 class Rotary:
-    """x * cos + rotate_half(x) * sin: the value before it and the values that hold its cosines and sines."""
+    """x * cos + turned(x) * sin: the value before it and the values that hold its cosines and sines."""
 
     before: str
     cos: str
     sin: str
+    interleaved: bool
+    """Whether a pair that turns is two neighbouring columns, and not one of each half of a head."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def _match(graph: Graph, softmax: Node, head_size: int) -> Attention | None:
     both = (rotary[0], rotary[1]) if rotary[0] is not None and rotary[1] is not None else None
     return Attention(
         layer=int(parts[1]),
-        query=both[0].before if both else query,
-        key=both[1].before if both else key,
+        query=graph.uncast(both[0].before) if both else query,
+        key=graph.uncast(both[1].before) if both else key,
         value=appends[1].input[1],
         rotary=both,
         mask=mask,
@@ -172,16 +174,38 @@ def _rotary(graph: Graph, value: str) -> Rotary | None:
     if products[0] is None or products[1] is None:
         return None
     straight, crossed = products[0], products[1]
-    halves = graph.made_by(crossed.input[0], "Concat")
-    negated = graph.made_by(halves.input[0], "Neg") if halves is not None else None
-    low = graph.made_by(halves.input[1], "Slice") if halves is not None else None
-    high = graph.made_by(negated.input[0], "Slice") if negated is not None else None
     before = straight.input[0]
-    if low is None or high is None or low.input[0] != before or high.input[0] != before:
+    halves, pairs = _turns_halves(graph, crossed.input[0], before), _turns_pairs(graph, crossed.input[0], before)
+    if not halves and not pairs:
         return None
     if partial is not None:  # only the first columns of a head turn, the others are put behind them unchanged
         turning, rest = graph.made_by(before, "Slice"), graph.made_by(partial.input[1], "Slice")
         if turning is None or rest is None or turning.input[0] != rest.input[0]:
             return None
         before = turning.input[0]
-    return Rotary(before, straight.input[1], crossed.input[1])
+    return Rotary(before, straight.input[1], crossed.input[1], pairs)
+
+
+def _turns_halves(graph: Graph, value: str, before: str) -> bool:
+    """Whether a value is (-second half, first half) of `before`."""
+    halves = graph.made_by(value, "Concat")
+    negated = graph.made_by(halves.input[0], "Neg") if halves is not None else None
+    low = graph.made_by(halves.input[1], "Slice") if halves is not None else None
+    high = graph.made_by(negated.input[0], "Slice") if negated is not None else None
+    return low is not None and high is not None and low.input[0] == before and high.input[0] == before
+
+
+def _turns_pairs(graph: Graph, value: str, before: str) -> bool:
+    """Whether a value is (-odd columns, even columns) of `before`, interleaved."""
+    flat = graph.made_by(value, "Reshape")
+    stacked = graph.made_by(flat.input[0], "Concat") if flat is not None else None
+    sides = [graph.made_by(name, "Unsqueeze") for name in stacked.input] if stacked is not None else []
+    if len(sides) != 2 or sides[0] is None or sides[1] is None:
+        return False
+    negated = graph.made_by(sides[0].input[0], "Neg")
+    odd = graph.made_by(negated.input[0], "Slice") if negated is not None else None
+    even = graph.made_by(sides[1].input[0], "Slice")
+    if odd is None or even is None or odd.input[0] != before or even.input[0] != before:
+        return False
+    bounds = [[graph.scalar(name) for name in (node.input[1], node.input[4])] for node in (odd, even)]
+    return bounds == [[1, 2], [0, 2]]

@@ -159,7 +159,8 @@ class _Tables:
     def __init__(self, graph: Graph, rows: int) -> None:
         self._graph = graph
         self._rows = rows
-        self._known: dict[str, Array | None] = {}
+        self._tables: dict[str, Array] = {}
+        self._keys: dict[str, str | None] = {}
 
     def of(self, attention: Attention) -> tuple[str, ...] | None:
         """Keys of the layer's two tables, none for a model without rotary; `None` if they are of another kind."""
@@ -167,38 +168,54 @@ class _Tables:
             return ()
         query, key = attention.rotary
         names = self._shared(query.cos), self._shared(query.sin)
-        if names != (self._shared(key.cos), self._shared(key.sin)):
+        if names != (self._shared(key.cos), self._shared(key.sin)) or query.interleaved != key.interleaved:
             return None
-        return names if all(self._table(name) is not None for name in names) else None
+        keys = [self._key(name, query.interleaved) for name in names]
+        found = tuple(key for key in keys if key is not None)
+        return found if len(found) == len(keys) else None
 
-    def store(self, names: tuple[str, ...]) -> list[str]:
+    def store(self, keys: tuple[str, ...]) -> list[str]:
         """Names of the initialisers [rows, rotated columns / 2]."""
-        stored = []
-        for name in names:
-            table = self._table(name)
-            assert table is not None  # `of` found it
-            stored.append(self._graph.store(f"rotary.{sorted(self._known).index(name)}", table))
-        return stored
+        return [self._graph.store(f"rotary.{sorted(self._tables).index(key)}", self._tables[key]) for key in keys]
 
     def _shared(self, value: str) -> str:
         unsqueeze = self._graph.made_by(value, "Unsqueeze")
         return unsqueeze.input[0] if unsqueeze is not None else value
 
-    def _table(self, name: str) -> Array | None:
-        if name not in self._known:
-            self._known[name] = self._measure(name)
-        return self._known[name]
+    def _key(self, name: str, interleaved: bool) -> str | None:
+        """One key for all values that hold the same table: some architectures make it in each layer."""
+        if name not in self._keys:
+            table = self._measure(name, interleaved)
+            same = (key for key, known in self._tables.items() if table is not None and np.array_equal(known, table))
+            key = None if table is None else next(same, name)
+            if table is not None and key is not None:
+                self._tables[key] = table
+            self._keys[name] = key
+        return self._keys[name]
 
-    def _measure(self, name: str) -> Array | None:
+    def _measure(self, name: str, interleaved: bool) -> Array | None:
         few = min(16, self._rows)
-        whole, start = (evaluate(self._graph, name, tokens) for tokens in (self._rows, few))
-        if whole is None or start is None or whole.ndim != 3 or whole.shape[:2] != (1, self._rows):
+        whole, start = (self._rows_of(name, tokens) for tokens in (self._rows, few))
+        if whole is None or start is None:
             return None
         half = whole.shape[-1] // 2
-        if not np.array_equal(whole[..., :half], whole[..., half:]) or half % _TABLE_COLUMNS:
+        first, second = (whole[:, ::2], whole[:, 1::2]) if interleaved else (whole[:, :half], whole[:, half:])
+        if not np.array_equal(first, second) or half % _TABLE_COLUMNS:
             return None
         # Dynamic and long scalings change the table with the length of the text: no fixed table holds them.
-        return whole[0, :, :half] if np.allclose(whole[:, :few], start, atol=1e-6) else None
+        return first if np.allclose(whole[:few], start, atol=1e-6) else None
+
+    def _rows_of(self, name: str, tokens: int) -> Array | None:
+        """A value for so many tokens, [tokens, rotated columns]; `None` if it is no table."""
+        found = evaluate(self._graph, name, tokens)
+        if (
+            found is None
+            or found.ndim not in (3, 4)
+            or found.shape[-2] != tokens
+            or found.size != tokens * found.shape[-1]
+        ):
+            return None
+        return found.reshape(tokens, -1)
 
 
 def _flatten(graph: Graph, value: str) -> tuple[str, onnx.NodeProto | None] | None:
@@ -267,7 +284,7 @@ def _rewrite(
         softcap=found.softcap,
         local_window_size=window,
         do_rotary=int(found.rotary is not None),
-        rotary_interleaved=0,
+        rotary_interleaved=int(found.rotary is not None and found.rotary[0].interleaved),
     )
 
 

@@ -12,7 +12,7 @@ key may reach at some position is the length of its pair.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ import onnx
 from .graph import CONTRIB, Graph
 from .group_query_attention import CACHE, POSITIONS, SCALES, table_shape
 
-__all__ = ["LEVELS", "Floats", "cached_values", "int8_cache", "reach"]
+__all__ = ["LEVELS", "Floats", "Turned", "cached_values", "int8_cache", "reach"]
 
 LEVELS = (-128, 127)
 """The smallest and the largest code."""
@@ -31,28 +31,33 @@ _HEADROOM = 1.1
 Floats = npt.NDArray[np.float32]
 
 
-def cached_values(graph: Graph) -> dict[str, int]:
-    """The outputs [batch, heads, positions, head_size] that hold keys and values.
+class Turned(NamedTuple):
+    """What rotary embedding does to the channels of a head."""
 
-    With each stands how many of its leading channels rotary embedding has turned.
-    """
-    found: dict[str, int] = {}
+    pairs: int = 0
+    """How many pairs of its leading channels are turned into each other."""
+    interleaved: bool = False
+    """Whether a pair is two neighbours, and not one of the first half of these channels and one of the second."""
+
+
+def cached_values(graph: Graph) -> dict[str, Turned]:
+    """The outputs [batch, heads, positions, head_size] that hold keys and values, and how each was turned."""
+    found: dict[str, Turned] = {}
     for node in graph.of_type("GroupQueryAttention"):
         key, value = node.output[1:3]
         tables = table_shape(graph, node)
-        found |= {key: 2 * tables[1] if tables else 0, value: 0}
+        interleaved = bool(graph.attribute(node, "rotary_interleaved", 0))
+        found |= {key: Turned(tables[1], interleaved) if tables else Turned(), value: Turned()}
     return found
 
 
-def reach(values: Floats, turned: int) -> Floats:
-    """How far from zero each channel may get, [heads, head_size], by `values` [heads, positions, head_size].
-
-    Of the `turned` channels, i and i + turned / 2 are a pair.
-    """
+def reach(values: Floats, turned: Turned) -> Floats:
+    """How far from zero each channel may get, [heads, head_size], by `values` [heads, positions, head_size]."""
     sizes = np.abs(values)
-    if turned:
-        pairs = np.hypot(sizes[..., : turned // 2], sizes[..., turned // 2 : turned])
-        sizes = np.concatenate([pairs, pairs, sizes[..., turned:]], axis=-1)
+    first, second = slice(turned.pairs), slice(turned.pairs, 2 * turned.pairs)
+    if turned.interleaved:
+        first, second = slice(0, 2 * turned.pairs, 2), slice(1, 2 * turned.pairs, 2)
+    sizes[..., first] = sizes[..., second] = np.hypot(sizes[..., first], sizes[..., second])
     peaks: Floats = sizes.max(axis=1)
     return peaks
 

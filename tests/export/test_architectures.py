@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from conftest import ExportTiny
-from tiny import ARCHITECTURES, tiny_checkpoint
+from tiny import ARCHITECTURES, OTHER_HEADS, tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
 from nudge_onnx.errors import ExportError
@@ -99,6 +99,17 @@ def test_experts_that_read_a_part_of_the_text_are_quantised(
     assert exported.record.parity.kl <= most_kl
     graph = onnx.load(exported.bundle / exported.record.graph).graph
     assert "MatMul" not in {node.op_type for node in graph.node if "experts" in node.name}
+
+
+@pytest.mark.parametrize("architecture", OTHER_HEADS)
+def test_heads_of_another_layout_have_their_cache_in_place(architecture: str, export_tiny: ExportTiny) -> None:
+    full, quantised = export_tiny(architecture).record, export_tiny(architecture, precision="int8").record
+    assert full.cache.kind == quantised.cache.kind == "in_place"
+    assert full.parity is not None
+    assert full.parity.relative < 1e-3
+    assert quantised.cache.dtype == "int8"
+    assert quantised.parity is not None
+    assert quantised.parity.kl < 0.02
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])

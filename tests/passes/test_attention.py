@@ -7,7 +7,7 @@ import importlib
 import onnx
 import pytest
 from decoding import Decoder, largest_difference, whole_script
-from tiny import ARCHITECTURES
+from tiny import ARCHITECTURES, OTHER_HEADS
 
 from nudge_onnx.export.passes import apply
 
@@ -27,7 +27,7 @@ LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}
 YARN = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}}
 DYNAMIC = {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}
 
-CASES = [(name, {}) for name in ARCHITECTURES] + [
+CASES = [(name, {}) for name in (*ARCHITECTURES, *OTHER_HEADS)] + [
     ("llama", LLAMA3),
     ("llama", LINEAR),
     ("llama", YARN),
@@ -49,6 +49,19 @@ def test_rewritten_graph_equals_the_one_before_in_prefill_step_chunk_and_rewind(
     assert result.cache_kind == "in_place"
     assert "Softmax" not in {node.op_type for node in result.model.graph.node}
     assert largest_difference(before, after) < 1e-4
+
+
+@pytest.mark.parametrize(("architecture", "neighbours"), [("llama", 0), ("gpt_neox", 0), ("glm", 1), ("cohere", 1)])
+def test_the_operator_turns_the_pairs_that_the_model_turns(exported, architecture, neighbours):
+    model, config = exported(architecture)
+    result = apply(model, config, precision="fp32")
+    turned = [
+        onnx.helper.get_node_attr_value(node, "rotary_interleaved")
+        for node in result.model.graph.node
+        if node.op_type == "GroupQueryAttention"
+    ]
+    assert turned == [neighbours] * 2
+    assert len([tensor for tensor in result.model.graph.initializer if tensor.name.startswith("rotary.")]) == 2
 
 
 def test_every_layer_keeps_its_own_window(exported):

@@ -17,13 +17,13 @@ from row_bits_here import ask, at_least, known, opened, same_however_it_is_fed
 from nudge_onnx.export.calibrate import Calibration
 from nudge_onnx.export.passes import PROMPT_ROWS, apply, finish
 from nudge_onnx.export.passes.graph import Graph
-from nudge_onnx.export.passes.int8_cache import reach
+from nudge_onnx.export.passes.int8_cache import Turned, reach
 from nudge_onnx.export.passes.uncertainty_head import uncertainty_head
 from nudge_onnx.export.passes.window_attention import windows
 from nudge_onnx.export.quantise import quantise
 
 HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
-FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
+FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2", "gpt_neox", "glm"]
 WINDOWED = ["mistral", "gemma2", "gemma3"]
 
 
@@ -167,8 +167,11 @@ def test_the_reach_of_a_turned_pair_is_its_length():
     values = np.zeros((1, 3, 6), np.float32)
     values[0, 1, [0, 2]] = 3, -4
     values[0, 2, 4:] = -7, 2
-    np.testing.assert_array_equal(reach(values, 4), [[5, 0, 5, 0, 7, 2]])
-    np.testing.assert_array_equal(reach(values, 0), [[3, 0, 4, 0, 7, 2]])
+    np.testing.assert_array_equal(reach(values, Turned(2)), [[5, 0, 5, 0, 7, 2]])
+    np.testing.assert_array_equal(
+        reach(values, Turned(3, interleaved=True)), [[3, 3, 4, 4, *[np.float32(np.hypot(7, 2))] * 2]]
+    )
+    np.testing.assert_array_equal(reach(values, Turned()), [[3, 0, 4, 0, 7, 2]])
 
 
 def head_of(vocabulary: int) -> onnxruntime.InferenceSession:
