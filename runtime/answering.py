@@ -18,7 +18,7 @@ from .pool import CachePool, Readers
 from .prompt import PromptIds
 from .reader import Chooser, HeadChooser
 from .results import Timings
-from .speculation import Speculation
+from .speculation import Habit, Speculation
 from .stops import cut_at_stops
 from .stream import Cancellation
 from .text import Transcript
@@ -106,7 +106,9 @@ class Answering:
         # Two vocabularies share no noise: sampled drafts would almost never be what the base model draws.
         drafts = self.manifest.shared_vocabulary or all(one.greedy for one in options.sampling.values())
         base, nudge = writers["base"], writers["nudge"]
-        ahead = Speculation(options.speculation, base.costs, nudge.costs, drafts)
+        ahead = Speculation(options.speculation if base.reads_ahead else "off", base.costs, nudge.costs, drafts)
+        if options.speculation != "off" and nudge.reads_ahead:
+            nudge.guess_from(Habit(nudge.costs))
         cuts = token_cuts if options.policy == "token" else word_cuts
         return NudgingLoop(base, nudge, answer, cuts, options.draft_tokens, ahead).run()
 

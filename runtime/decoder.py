@@ -38,6 +38,8 @@ class Decoder:
         """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
         # Where no passes share bits each id is read by itself: what is cached must not depend on how it was asked for.
         self._singly = graph.rows == "none"
+        self.reads_ahead = not self._singly
+        """Whether ids that may come next can be read in the same pass."""
         # What a pass is filled up with is written, too.
         self.context_length = record.context_length - (self.least_rows - 1)
         """Positions that may be fed in all."""

@@ -15,6 +15,7 @@ from .answering import Answering
 from .control_tokens import ControlTokens, check_control_tokens, prompt_ids
 from .decoder import Decoder
 from .gates import Gate
+from .graph import RowBits
 from .loading import open_models
 from .memory import peak_memory, return_freed_memory
 from .options import VOICES, AnswerOptions, Mode
@@ -93,6 +94,15 @@ class NudgedLM:
     def providers(self) -> dict[str, str]:
         """The provider that each model runs on, by role."""
         return {role: graph.provider for role, graph in (self._graphs or {}).items()}
+
+    @property
+    def row_bits(self) -> dict[str, RowBits]:
+        """Which passes give a row of logits the same bits where each model runs, by role.
+
+        `all`, those of two rows or more (`pairs`: each pass has two at the least), or `none`: nothing is read ahead,
+        and a prompt is read in blocks.
+        """
+        return {role: graph.rows for role, graph in (self._graphs or {}).items()}
 
     def stream(
         self,

@@ -11,7 +11,7 @@ from nudge_onnx.errors import ContextLengthError
 from .draft import START, Cut, Draft
 from .reader import Choice
 from .results import FinishReason, Piece
-from .speculation import Habit, Speculation
+from .speculation import Speculation
 from .text import OpenTokens, Transcript
 from .writer import Writer
 
@@ -48,8 +48,6 @@ class NudgingLoop:
             return "length"
 
     def _rounds(self) -> Pieces:
-        if not self.speculation.off:
-            self.nudge.guess_from(Habit(self.nudge.costs))
         accepted, offers = "", 0
         while not self.answer.full:
             draft = self.nudge.draft(self.answer, self.draft_tokens)  # 1

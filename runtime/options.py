@@ -106,7 +106,7 @@ def _ahead(speculation: Any) -> SpeculationMode:
     if isinstance(speculation, str) and speculation in ("auto", "off"):
         return "auto" if speculation == "auto" else "off"
     try:
-        return integer("speculation", speculation, 0, _MOST_AHEAD)
+        return integer("speculation", speculation, 0, _MOST_AHEAD) or "off"
     except NudgeError:
         what = f"'auto', 'off', or a number of tokens between 0 and {_MOST_AHEAD}"
         raise must_be("speculation", what, speculation) from None

@@ -23,14 +23,19 @@ from .row_memory import RowMemory
 
 __all__ = ["find_row_bits", "remembered_row_bits"]
 
+# Where sums are rounded to eight bits again, sums that differ may give one number; a small model has so few of them
+# that whole rows agree by chance. Its passes cost next to nothing, so it is asked in more rounds: as many as read so
+# many weights in all.
+_MOST_ROUNDS = 24
+_WEIGHTS_OF_ROUNDS = 5_000_000
 # Kernels take one, two, three, four, six, eight or twelve rows at a time, and what is left over by fewer: sizes that
 # end in each of these, read one behind the other, and all of them in one pass.
 _SIZES = (1, 2, 3, 5)
 # Libraries for GPUs choose by tens of rows too, and there a pass of tens costs hardly more than one of a single row.
 _MORE_SIZES = (16, 37)
-# Attention adds up positions in blocks of 128, of which the last may be more or less than half full.
-_EDGES = (128, 192)
-_BEFORE_EDGE = 2
+# Attention adds up positions in blocks of 128, of which the last may be more or less than half full: behind so many
+# positions a few rows lie on both sides of 128, and of 192.
+_PLACES = ((126, _SIZES), (190, (1, 2)))
 
 
 class _Probe(Decoder):
@@ -99,16 +104,19 @@ def find_row_bits(graph: Graph) -> RowBits:
 
 def _holds(graph: Graph) -> bool:
     probe = _Probe(graph)
-    sizes = _SIZES if graph.provider == "cpu" else _SIZES + _MORE_SIZES
-    places = [(0, sizes), *((edge - _BEFORE_EDGE, (1, 1, 1)) for edge in _EDGES)]
+    rounds = min(_MOST_ROUNDS, _WEIGHTS_OF_ROUNDS // (graph.record.parameters or _WEIGHTS_OF_ROUNDS))
+    places = [*_PLACES, *[(0, _SIZES)] * rounds]
+    if graph.provider != "cpu":
+        places.append((0, _MORE_SIZES))
     fitting = [(past, sizes) for past, sizes in places if past + sum(sizes) <= probe.context_length]
-    return bool(fitting) and all(_agrees(probe, past, sizes) for past, sizes in fitting)
+    return bool(fitting) and all(
+        _agrees(probe, past, sizes, first=1 + 257 * number) for number, (past, sizes) in enumerate(fitting)
+    )
 
 
-def _agrees(probe: _Probe, past: int, sizes: Sequence[int]) -> bool:
-    """Whether ids behind `past` positions say the same in passes of these sizes as in one pass of all."""
-    ids = [1 + 7919 * at for at in range(sum(sizes))]
-    ids = [token % probe.graph.record.vocabulary_size for token in ids]
+def _agrees(probe: _Probe, past: int, sizes: Sequence[int], first: int) -> bool:
+    """Whether ids behind `past` positions, of which one is `first`, say the same in passes of these sizes as in one."""
+    ids = [(first + 7919 * at) % probe.graph.record.vocabulary_size for at in range(sum(sizes))]
     probe.begin(past)
     together = np.asarray(probe.feed(ids, len(ids))).copy()
     probe.rewind(past)

@@ -28,7 +28,7 @@ __all__ = ["FOLDER_VARIABLE", "RowMemory", "user_folder"]
 FOLDER_VARIABLE = "NUDGE_ONNX_CACHE"
 """Environment variable that names the folder to remember in where no `cache_dir` was given."""
 
-_PROBE = 1  # goes up when the probe asks more, so that older answers are forgotten
+_PROBE = 2  # goes up when the probe asks more, so that older answers are forgotten
 
 
 @dataclass(frozen=True)

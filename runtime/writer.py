@@ -26,6 +26,11 @@ class Writer:
         self._habit: Habit | None = None
 
     @property
+    def reads_ahead(self) -> bool:
+        """Whether this model can be asked about several tokens in one pass (see `Decoder.reads_ahead`)."""
+        return self._reader.decoder.reads_ahead
+
+    @property
     def costs(self) -> CostModel:
         """What the model's passes cost."""
         return self._reader.decoder.costs

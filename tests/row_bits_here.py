@@ -58,6 +58,7 @@ def opened(model: onnx.ModelProto, passes: Collection[str] = ()) -> Graph:
         source=Source("test", "folder"),
         io=graph_io(model, rows),
         passes=tuple(passes),
+        parameters=sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
         prompt_rows=PROMPT_ROWS if PROMPT_ATTENTION in passes else None,
         windows=windows(Edited(model)),
     )

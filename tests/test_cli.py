@@ -31,7 +31,8 @@ def test_run_streams_the_answer_to_stdout_and_figures_to_stderr(tiny_word_pair: 
     result = invoke("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "20", "--stats")
     assert result.exit_code == 0
     assert result.stdout == expected.text + "\n"
-    assert f"finish: {expected.finish_reason}, on cpu\n" in result.stderr
+    assert f"finish: {expected.finish_reason}, on cpu, " in result.stderr
+    assert re.search(r"reads (ahead in passes of|nothing ahead)", result.stderr)
     assert re.search(r"[0-9.]+ tokens/s, load [0-9.]+ s, .* peak memory [0-9,]+ MiB, ", result.stderr)
 
 
@@ -41,6 +42,7 @@ def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
     assert answer["text"] == "".join(piece["text"] for piece in answer["pieces"])
     assert {piece["source"] for piece in answer["pieces"]} <= {"base", "nudge"}
     assert answer["timings"]["fed"]["base"] > 0
+    assert answer["row_bits"].keys() == {"base", "nudge"}
     assert answer["timings"]["load"] > 0
     assert answer["timings"]["peak_memory"] > 40 << 20
 
@@ -122,6 +124,15 @@ def test_inspect_says_what_a_cache_takes_as_it_is_measured(
     shown = invoke("inspect", bundle).stdout
     assert f" {measured / 64 / 2**10:,.1f} KiB of cache a token" in shown
     assert f"({measured / 64 * record.context_length / 2**20:,.1f} MiB for the whole context)" in shown
+
+
+def test_inspect_asks_which_rows_share_bits_where_it_is_told_to(tiny_word_pair: Pair) -> None:
+    with NudgedLM.load(tiny_word_pair.bundle) as lm:
+        expected = lm.row_bits
+    shown = invoke("inspect", tiny_word_pair.bundle, "--rows").stdout
+    assert shown.count("on this CPU reads ") == 2
+    assert json.loads(invoke("inspect", tiny_word_pair.bundle, "--rows", "--json").stdout)["row_bits"] == expected
+    assert "row_bits" not in json.loads(invoke("inspect", tiny_word_pair.bundle, "--json").stdout)
 
 
 def test_an_empty_prompt_is_a_usage_error(tiny_word_pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""On the real pair in int8: a prompt's answer does not depend on what was asked before, and a long prompt can be ended."""
+"""On the real pair in int8: no answer depends on what was asked before, and Ctrl-C ends a long prompt."""
 
 from __future__ import annotations
 

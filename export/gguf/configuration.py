@@ -161,12 +161,13 @@ def _windows(keys: Keys, config: Config, window: int, every: int) -> Config:
 
 
 def _scalar(keys: Keys, config: Config) -> float:
-    """Gemma scales attention by the inverse root of this."""
+    """Gemma scales attention by the inverse root of this: an integer in every checkpoint, and newer readers insist."""
     if scale := keys.real(SCALE, 0.0):
-        return 1 / scale**2
+        exact = 1 / scale**2  # of a number in fp32
+        return round(exact) if math.isclose(exact, round(exact), rel_tol=1e-6) else exact
     if config["num_hidden_layers"] == GEMMA_27B_LAYERS[keys.metadata.architecture]:
-        return float(config["hidden_size"] // config["num_attention_heads"])
-    return float(config["head_dim"])
+        return int(config["hidden_size"] // config["num_attention_heads"])
+    return int(config["head_dim"])
 
 
 def _phi3(keys: Keys, config: Config) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import click
 
 from ..bundle import Bundle, ModelRecord
 from ..console import as_json, write
-from .options import bundle_argument
+from .options import READS_AHEAD, bundle_argument
 
 __all__ = ["command"]
 
@@ -22,15 +22,28 @@ _TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy 
 @bundle_argument
 @click.option("--json", "json_wanted", is_flag=True, help="Print the manifest as JSON.")
 @click.option("--check", is_flag=True, help="Read every file and compare its SHA-256.")
-def command(folder: Path, json_wanted: bool, check: bool) -> None:
+@click.option("--rows", is_flag=True, help="Open the models on this CPU and say whether tokens can be read ahead here.")
+def command(folder: Path, json_wanted: bool, check: bool, rows: bool) -> None:
     """Show what the bundle DIR holds: models, sizes, precision, licences, parity with PyTorch, defaults."""
     bundle = Bundle.open(folder)
     if check:
         bundle.verify(lambda path: click.echo(f"checking {path}", err=True))
-    write(as_json(asdict(bundle.manifest)) if json_wanted else "\n".join(_lines(bundle, checked=check)) + "\n")
+    row_bits = _row_bits(folder) if rows else {}
+    if json_wanted:
+        write(as_json(asdict(bundle.manifest) | ({"row_bits": row_bits} if rows else {})))
+    else:
+        write("\n".join(_lines(bundle, row_bits, checked=check)) + "\n")
 
 
-def _lines(bundle: Bundle, *, checked: bool) -> Iterator[str]:
+def _row_bits(folder: Path) -> dict[str, str]:
+    # Only here: who reads a manifest should not wait for the runtime.
+    from ..runtime.lm import NudgedLM
+
+    with NudgedLM.load(folder) as lm:
+        return dict(lm.row_bits)
+
+
+def _lines(bundle: Bundle, row_bits: Mapping[str, str], *, checked: bool) -> Iterator[str]:
     manifest, defaults = bundle.manifest, bundle.manifest.defaults
     yield f"{manifest.name}  (bundle format {manifest.version}, created {manifest.created})"
     yield (
@@ -39,7 +52,7 @@ def _lines(bundle: Bundle, *, checked: bool) -> Iterator[str]:
     )
     for role, model in manifest.models.items():
         yield f"\n{_TITLES[role]}"
-        for label, value in _rows(bundle, model):
+        for label, value in [*_rows(bundle, model), *_here(row_bits.get(role))]:
             yield f"  {label:<12}{value}"
     if checked:
         yield f"\nall {len(manifest.files)} files match their SHA-256"
@@ -68,6 +81,10 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _here(row_bits: str | None) -> list[tuple[str, str]]:
+    return [("on this CPU", READS_AHEAD[row_bits])] if row_bits else []
 
 
 def _memory(bundle: Bundle, model: ModelRecord) -> str:

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from ..runtime.lm import NudgedLM
     from ..runtime.results import Piece
 
-__all__ = ["answer_options", "bundle_argument", "load", "painter", "stream_arguments"]
+__all__ = ["READS_AHEAD", "answer_options", "bundle_argument", "load", "painter", "stream_arguments"]
+
+READS_AHEAD = {
+    "all": "reads ahead in passes of any size",
+    "pairs": "reads ahead in passes of two rows or more",
+    "none": "reads nothing ahead: no two passes share bits here",
+}
+"""What each value of `NudgedLM.row_bits` means, in words."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

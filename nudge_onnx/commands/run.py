@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import as_json, read_text, write
-from .options import answer_options, bundle_argument, load, painter, stream_arguments
+from .options import READS_AHEAD, answer_options, bundle_argument, load, painter, stream_arguments
 
 if TYPE_CHECKING:
     from ..runtime.results import Answer
@@ -38,9 +38,11 @@ def command(folder: Path, prompt: str, json_wanted: bool, stats: bool, **options
         for piece in stream:
             if not json_wanted:
                 write(show(piece), color=keep)
-        write(as_json(stream.answer.to_dict()) if json_wanted else "\n")
+        write(as_json({**stream.answer.to_dict(), "row_bits": lm.row_bits}) if json_wanted else "\n")
         if stats:
-            click.echo(f"{_summary(stream.answer)}, {_providers(lm.providers)}", err=True)
+            rows = {role: READS_AHEAD[bits] for role, bits in lm.row_bits.items()}
+            figures = (_summary(stream.answer), _by_role(lm.providers, "on {}"), _by_role(rows, "{}"))
+            click.echo(", ".join(figures), err=True)
 
 
 def _summary(answer: Answer) -> str:
@@ -54,6 +56,9 @@ def _summary(answer: Answer) -> str:
     )
 
 
-def _providers(by_role: Mapping[str, str]) -> str:
-    names = set(by_role.values())
-    return f"on {names.pop()}" if len(names) == 1 else ", ".join(f"{role} on {name}" for role, name in by_role.items())
+def _by_role(values: Mapping[str, str], form: str) -> str:
+    """One text where all models have the same value, else one for each."""
+    distinct = set(values.values())
+    if len(distinct) == 1:
+        return form.format(*distinct)
+    return ", ".join(f"{role} {form.format(value)}" for role, value in values.items())

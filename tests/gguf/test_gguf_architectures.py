@@ -63,6 +63,17 @@ def test_a_window_is_read_from_a_file_that_calls_mistral_llama(tmp_path: Path) -
         torch.testing.assert_close(read_again(tmp_path)(IDS).logits, original(IDS).logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "gemma2-own-scale", "gemma3", "gemma3-own-scale"])
+def test_the_scalar_of_gemma_is_an_integer(tmp_path: Path, name: str) -> None:
+    # Readers newer than the exporter's refuse 256.0.
+    original = random_model(CASES[name])
+    write_gguf(tmp_path / "tiny.gguf", original, CASES[name])
+    to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "checkpoint")
+    written = json.loads((tmp_path / "checkpoint" / "config.json").read_text())["query_pre_attn_scalar"]
+    assert type(written) is int
+    assert written == original.config.query_pre_attn_scalar
+
+
 def read_again(folder: Path) -> Any:
     """The model that `tiny.gguf` becomes."""
     to_checkpoint(folder / "tiny.gguf", folder / "checkpoint")

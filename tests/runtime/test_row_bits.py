@@ -1,0 +1,245 @@
+"""Which passes give a row the same bits is found out where the model runs, and decides what is read ahead."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pairs import Pair, exported
+
+from nudge_onnx import Bundle, NudgedLM
+from nudge_onnx.errors import ProviderError
+from nudge_onnx.runtime import decoder, row_bits, session
+from nudge_onnx.runtime.graph import Graph, RowBits
+from nudge_onnx.runtime.outputs import Rows, Summary
+from nudge_onnx.runtime.row_memory import RowMemory
+from nudge_onnx.runtime.session import open_graph
+
+PROMPT = "the cat sat on a mat and the dog ran to town"
+
+Differs = Callable[[int], int]
+"""What a kernel adds to the logits of a pass of so many rows."""
+KERNELS: dict[RowBits, Differs] = {
+    "all": lambda rows: 0,
+    "pairs": lambda rows: int(rows == 1),
+    "none": lambda rows: rows,
+}
+
+
+@pytest.fixture(scope="module")
+def codes(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pair with a cache of eight bits: one of floats is never believed to take rows by themselves."""
+    folder = tmp_path_factory.mktemp("codes") / "bundle"
+    return exported(tiny_word_pair.base, tiny_word_pair.nudge, folder, "--precision", "int8")
+
+
+def graph_of(bundle: Path) -> Graph:
+    return open_graph(Bundle.open(bundle), "base", ["cpu"])
+
+
+def scripted(differs: Differs) -> Callable[..., Rows]:
+    """A decoder's pass whose logits tell of a row's id and position, and of the size of the pass."""
+
+    def run(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
+        past = self.length
+        self._cache.reserve(len(ids))
+        self._cache.advance(None, len(ids))
+        rows = [[token, past + at, differs(len(ids))] for at, token in enumerate(ids)]
+        return np.array(rows[first:last], np.float32)
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_what_kernels_do_is_found(codes: Path, monkeypatch: pytest.MonkeyPatch, kind: RowBits) -> None:
+    monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS[kind]))
+    assert row_bits.find_row_bits(graph_of(codes)) == kind
+
+
+@pytest.mark.parametrize("lonely", [1, 2, 3, 5])
+def test_one_size_of_pass_with_other_bits_is_enough(codes: Path, monkeypatch: pytest.MonkeyPatch, lonely: int) -> None:
+    monkeypatch.setattr(decoder.Decoder, "_run", scripted(lambda rows: int(rows == lonely)))
+    assert row_bits.find_row_bits(graph_of(codes)) == ("pairs" if lonely == 1 else "none")
+
+
+@pytest.mark.parametrize("edge", [128, 192])
+def test_a_row_behind_a_block_of_attention_is_asked_too(
+    codes: Path, monkeypatch: pytest.MonkeyPatch, edge: int
+) -> None:
+    plain = scripted(lambda rows: 0)
+
+    def run(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
+        past = self.length
+        rows = np.asarray(plain(self, ids, first, last))
+        # The kernel cuts the pass that crosses the edge, and one that ends there not.
+        return rows + float(past < edge < past + len(ids) and len(ids) > 2)
+
+    monkeypatch.setattr(decoder.Decoder, "_run", run)
+    assert row_bits.find_row_bits(graph_of(codes)) == "none"
+
+
+def test_a_cache_of_floats_never_takes_single_rows(tiny_word_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS["all"]))
+    assert row_bits.find_row_bits(graph_of(tiny_word_pair.bundle)) == "pairs"
+
+
+def test_a_bundle_of_before_windows_were_named_is_not_asked(codes: Path) -> None:
+    graph = graph_of(codes)
+    record = dataclasses.replace(graph.record, passes=(*graph.record.passes, "window-attention"), windows=None)
+    assert row_bits.find_row_bits(dataclasses.replace(graph, record=record)) == "none"
+
+
+def turned(differs: Differs, run: Callable[..., Rows]) -> Callable[..., Rows]:
+    """The real pass, whose logits are shifted by ids as the size of the pass says."""
+
+    def shifted(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
+        rows, by = run(self, ids, first, last), differs(len(ids))
+        if isinstance(rows, list):
+            size = self.graph.record.vocabulary_size
+            return [Summary((row.argmax + by) % size, row.top1, row.log_sum_exp) for row in rows]
+        return np.roll(rows, by, axis=-1)
+
+    return shifted
+
+
+@pytest.mark.parametrize("kind", ["pairs", "none"])
+def test_what_a_manifest_promises_is_not_believed(
+    codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: RowBits
+) -> None:
+    bundle = Path(shutil.copytree(codes, tmp_path / "bundle"))
+    manifest = json.loads((bundle / "nudge.json").read_text())
+    for model in manifest["models"].values():
+        model["steady_rows"] = True
+    (bundle / "nudge.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("NUDGE_ONNX_CACHE", str(tmp_path))
+    monkeypatch.setattr(decoder.Decoder, "_run", turned(KERNELS[kind], decoder.Decoder._run))
+    with NudgedLM.load(bundle) as lm:
+        assert all(not _more(found, kind) for found in lm.row_bits.values())
+        for gamma in (0.2, 0.5, 0.8):
+            plain = lm.generate(PROMPT, gamma=gamma, max_new_tokens=30, speculation="off")
+            assert lm.generate(PROMPT, gamma=gamma, max_new_tokens=30, speculation=16).pieces == plain.pieces
+            assert lm.generate(PROMPT, gamma=gamma, max_new_tokens=30).pieces == plain.pieces
+
+
+def _more(found: RowBits, than: RowBits) -> bool:
+    order = ("none", "pairs", "all")
+    return order.index(found) > order.index(than)
+
+
+def test_nothing_is_read_ahead_where_no_passes_share_bits(codes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def spied(self: decoder.Decoder, ids: Any, rows: int = 1) -> Rows:
+        asked.append(rows)
+        return feed(self, ids, rows)
+
+    feed = decoder.Decoder.feed
+    monkeypatch.setattr(session, "remembered_row_bits", lambda graph, memory: "none")
+    monkeypatch.setattr(decoder.Decoder, "feed", spied)
+    with NudgedLM.load(codes) as lm:
+        assert lm.row_bits == {"base": "none", "nudge": "none"}
+        ahead = lm.generate(PROMPT, gamma=0.5, max_new_tokens=30, speculation=16)
+        assert set(asked) == {1}
+        assert ahead.timings.passes == ahead.timings.fed
+        # A conversation goes on from what is cached.
+        messages = [
+            {"role": "user", "content": PROMPT},
+            {"role": "assistant", "content": ahead.text},
+            {"role": "user", "content": "so"},
+        ]
+        again = lm.generate(messages, gamma=0.5, max_new_tokens=10)
+        assert again.timings.fed["base"] < ahead.timings.fed["base"]
+
+
+def memory_of(bundle: Path, folder: Path | None, **more: Any) -> RowMemory:
+    opened = Bundle.open(bundle)
+    record = opened.manifest.models["base"]
+    return RowMemory.of(record, opened.manifest.files, [("CPUExecutionProvider", {})], None, folder, **more)
+
+
+def test_an_answer_is_remembered_for_what_it_was_asked_of(codes: Path, tmp_path: Path) -> None:
+    memory = memory_of(codes, tmp_path)
+    assert memory.get() is None
+    memory.put("all")
+    assert memory_of(codes, tmp_path).get() == "all"
+    assert memory_of(codes, tmp_path, prepacked=True).get() is None
+    memory.put("pairs")
+    assert memory_of(codes, tmp_path).get() == "pairs"
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]  # nothing half-written stays
+
+
+def test_an_answer_of_another_processor_is_not_believed(
+    codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_of(codes, tmp_path).put("all")
+    monkeypatch.setattr("nudge_onnx.runtime.row_memory.processor", lambda: "another one")
+    assert memory_of(codes, tmp_path).get() is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"rows": "all"}', '{"rows": "most", "depends_on": {}}', "[" * 9999]
+)
+def test_a_damaged_answer_is_asked_again(codes: Path, tmp_path: Path, text: str) -> None:
+    memory = memory_of(codes, tmp_path)
+    memory.put("all")
+    next(tmp_path.iterdir()).write_text(text)
+    assert memory.get() is None
+    memory.put("none")
+    assert memory.get() == "none"
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(codes: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    memory = memory_of(codes, tmp_path / "file")
+    memory.put("all")
+    assert memory.get() is None
+
+
+def test_the_users_folder_is_moved_by_a_variable(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUDGE_ONNX_CACHE", str(tmp_path / "moved"))
+    memory_of(codes, None).put("all")
+    assert len(list((tmp_path / "moved").iterdir())) == 1
+
+
+def test_two_writers_leave_one_whole_answer(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, other = memory_of(codes, tmp_path), memory_of(codes, tmp_path)
+    rename = Path.replace
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", rename)
+        other.put("pairs")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    memory.put("all")
+    assert memory.get() == "all"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_graph_is_asked_once(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, asked = graph_of(codes), []
+
+    def find(graph: Graph) -> RowBits:
+        asked.append(graph)
+        return "pairs"
+
+    monkeypatch.setattr(row_bits, "find_row_bits", find)
+    memory = memory_of(codes, tmp_path)
+    assert [row_bits.remembered_row_bits(graph, memory) for _ in range(3)] == ["pairs"] * 3
+    assert len(asked) == 1
+
+
+def test_a_graph_that_cannot_run_is_asked_again(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: Graph) -> RowBits:
+        raise ProviderError("no device")
+
+    monkeypatch.setattr(row_bits, "find_row_bits", broken)
+    memory = memory_of(codes, tmp_path)
+    assert row_bits.remembered_row_bits(graph_of(codes), memory) == "none"
+    assert memory.get() is None
