@@ -90,7 +90,7 @@ def export(request: Request, progress: Progress) -> Bundle:
 def _read(role: str, request: Request, base_template: str, work: Path, progress: Progress) -> _Model:
     src, trust = request.sources[role], request.trust_remote_code
     with progress.step(f"{role}: download"):
-        checkpoint = fetch(src, work, revision=request.revisions.get(role), trust_remote_code=trust)
+        checkpoint = fetch(src, work, revision=request.revisions.get(role), trust_remote_code=trust, note=progress.note)
     if prefix := wrapped_by(checkpoint.folder):
         progress.note(f"{role}: the names of its weights begin with {prefix!r}, which is taken off")
     config = load_config(checkpoint.folder, trust_remote_code=trust)

@@ -18,6 +18,7 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
+        self._open = ""  # the label of a step whose line is not complete
         self.seconds: dict[str, float] = {}
         """Wall time of each finished step, by its label."""
 
@@ -27,18 +28,24 @@ class Progress:
         start = time.perf_counter()
         raise_if_interrupted()
         self._write(f"{label} ... ")
+        self._open = label
         try:
             yield
             raise_if_interrupted()
         except BaseException:
-            self._write("failed\n")
+            self._complete(label, "failed")
             raise
         self.seconds[label] = round(time.perf_counter() - start, 1)
-        self._write(f"{self.seconds[label]} s\n")
+        self._complete(label, f"{self.seconds[label]} s")
 
     def note(self, text: str) -> None:
-        """One line that is no step, for example a warning."""
-        self._write(f"{text}\n")
+        """One line that is no step, for example a warning; within a step that one's line is ended before it."""
+        self._write(f"\n{text}\n" if self._open else f"{text}\n")
+        self._open = ""
+
+    def _complete(self, label: str, end: str) -> None:
+        self._write(f"{end}\n" if self._open else f"{label} ... {end}\n")
+        self._open = ""
 
     def _write(self, text: str) -> None:
         stream = self._stream or sys.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,22 @@ class Checkpoint:
     """What a GGUF file calls its model: name, fine-tuning, tags."""
 
 
-def fetch(src: str, scratch: Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
+def fetch(
+    src: str,
+    scratch: Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    note: Callable[[str], None] | None = None,
+) -> Checkpoint:
     """The checkpoint that `src` names.
 
-    A GGUF file is unpacked below `scratch`, once. Raises `SourceError`, one line, for anything that cannot be
-    found, read, or used.
+    A GGUF file is unpacked below `scratch`, once. `note` is told what a user should hear on the way. Raises
+    `SourceError`, one line, for anything that cannot be found, read, or used.
     """
     path = Path(src).expanduser()
+    if revision is not None and path.exists() and note is not None:
+        note(f"{src} is a file or folder here, to which --revision does not apply")
     if path.is_dir():
         gguf = _only_gguf(path)
         return _folder(path) if gguf is None else _gguf(gguf, scratch)
@@ -49,7 +58,7 @@ def fetch(src: str, scratch: Path, *, revision: str | None = None, trust_remote_
         return _gguf(path, scratch)
     if path.is_absolute() or src.startswith((".", "~")) or src.count("/") > 1 or path.suffix.lower() == ".gguf":
         raise SourceError(f"{src} does not exist; give a .gguf file, a checkpoint folder or a hub id")
-    folder, commit = download(src, revision, trust_remote_code=trust_remote_code)
+    folder, commit = download(src, revision, trust_remote_code=trust_remote_code, note=note)
     check_folder(folder, src)
     return Checkpoint(folder, Source(name=src, kind="hub", revision=commit, licence=_licence(folder)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +14,16 @@ from pathlib import Path
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+Fault = int | str
+"""A status to answer with, `cut` (half of a file), or `silent` (nothing for two seconds)."""
+
+
 @contextmanager
-def fake_hub(models: dict[str, Path]) -> Iterator[str]:
-    """Serve checkpoint folders by their hub id; `org/gated` is gated. Yields the address."""
+def fake_hub(models: dict[str, Path], faults: dict[str, list[Fault]] | None = None) -> Iterator[str]:
+    """Serve checkpoint folders by their hub id; `org/gated` is gated. Yields the address.
+
+    `faults` has what happens first, each once, to requests whose path ends so.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -26,6 +34,11 @@ def fake_hub(models: dict[str, Path]) -> Iterator[str]:
 
         def answer(self, body: bool) -> None:
             path = self.path.split("?")[0].strip("/")
+            fault = next((left.pop(0) for end, left in (faults or {}).items() if path.endswith(end) and left), None)
+            if isinstance(fault, int):
+                return self.refuse(fault, "")
+            if fault == "silent":
+                time.sleep(2)
             name = "/".join(path.removeprefix("api/models/").split("/")[:2])
             if name == "org/gated":
                 return self.refuse(403, "GatedRepo")
@@ -38,20 +51,27 @@ def fake_hub(models: dict[str, Path]) -> Iterator[str]:
                 files = sorted(file.name for file in models[name].iterdir())
                 content = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]}
                 return self.send(json.dumps(content).encode(), body)
-            return self.send((models[name] / rest[-1]).read_bytes(), body)
+            return self.send((models[name] / rest[-1]).read_bytes(), body, cut=fault == "cut")
 
-        def send(self, content: bytes, body: bool) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
+        def send(self, content: bytes, body: bool, cut: bool = False) -> None:
+            # A client that was cut off asks for the rest.
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.end_headers()
             if body:
-                self.wfile.write(content)
+                self.wfile.write(content[start : len(content) // 2] if cut else content[start:])
 
         def refuse(self, status: int, code: str) -> None:
             self.send_response(status)
-            self.send_header("X-Error-Code", code)
+            if status == 401:
+                self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+            if code:
+                self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from fake_hub import COMMIT, fake_hub
+from fake_hub import COMMIT, Fault, fake_hub
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from nudge_onnx.errors import SourceError
+from nudge_onnx.export import hub as hub_module
 from nudge_onnx.export.sources import fetch
 from nudge_onnx.export.tokenizer_file import load_tokenizer, save_tokenizer
 
@@ -26,12 +27,22 @@ def folder(tiny_pair: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+def faults(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Fault]]:
+    """What goes wrong at the hub, to be filled by a test; nobody waits long for it."""
+    monkeypatch.setattr(hub_module, "_PAUSE", 0.01)
+    monkeypatch.setattr(hub_module, "_SILENCE", 0.5)
+    return {}
+
+
+@pytest.fixture
+def hub(
+    folder: Path, faults: dict[str, list[Fault]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Any]]:
     """`huggingface_hub` itself, talking to a server on localhost that holds `org/model`."""
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: other\nlicense_name: tiny-terms\n---\n# Tiny\n")
     (folder / "original").mkdir()
     real = huggingface_hub.snapshot_download
-    with fake_hub({"org/model": folder}) as address:
+    with fake_hub({"org/model": folder}, faults) as address:
         shutil.rmtree(folder / "original")
 
         def download(*arguments: Any, **named: Any) -> str:
@@ -66,14 +77,65 @@ def test_what_the_hub_refuses_is_one_line(hub: Any, source: str, revision: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_no_network_and_nothing_cached_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+WEIGHTS = "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "said"),
+    [
+        (WEIGHTS, "cut", "the hub cut the connection"),
+        ("revision/main", 500, "the hub answers 500"),
+        ("revision/main", 429, "the hub answers 429, too many requests"),
+        ("revision/main", "silent", "the hub does not answer"),
+    ],
+)
+def test_what_may_be_over_soon_is_tried_again(
+    hub: Any, faults: dict[str, list[Fault]], where: str, what: Fault, said: str, tmp_path: Path, folder: Path
+) -> None:
+    notes: list[str] = []
+    faults[where] = [what] * 2
+    checkpoint = fetch("org/model", tmp_path / "scratch", note=notes.append)
+    assert (checkpoint.folder / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+    assert notes
+    assert notes[0] == f"org/model: {said}; trying again in 0 s (1 of 3)"
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "line"),
+    [
+        (WEIGHTS, "cut", "org/model could not be downloaded: the hub cut the connection (4 tries); try again later"),
+        ("revision/main", 500, "org/model could not be downloaded: the hub answers 500 (4 tries); try again later"),
+        ("revision/main", "silent", "org/model could not be downloaded: the hub does not answer (4 tries); try again"),
+        ("revision/main", 401, "org/model: the hub does not know your token; log in again with `hf auth login`"),
+        ("revision/main", 418, "org/model could not be downloaded: the hub answers 418"),
+    ],
+)
+def test_a_hub_that_stays_out_of_order_is_one_line(
+    hub: Any, faults: dict[str, list[Fault]], where: str, what: Fault, line: str, tmp_path: Path
+) -> None:
+    faults[where] = [what] * 100
+    with pytest.raises(SourceError) as caught:
+        fetch("org/model", tmp_path / "scratch")
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_revision_of_a_folder_is_said_not_to_apply(folder: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    assert fetch(str(folder), tmp_path, revision="v1", note=notes.append).folder == folder
+    assert notes == [f"{folder} is a file or folder here, to which --revision does not apply"]
+
+
+def test_no_network_and_nothing_cached_is_one_line(
+    faults: dict[str, list[Fault]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = huggingface_hub.snapshot_download
 
     def unreachable(*arguments: Any, **named: Any) -> str:
         return real(*arguments, endpoint="http://127.0.0.1:9", cache_dir=tmp_path / "cache", **named)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(SourceError, match=r"the hub cannot be reached; check the network"):
+    with pytest.raises(SourceError, match=r"the hub cannot be reached \(4 tries\)"):
         fetch("org/model", tmp_path)
 
 
