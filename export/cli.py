@@ -46,6 +46,11 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--policy", type=click.Choice(["word", "token"]), default=Defaults.policy, show_default=True)
 @click.option("--system-prompt", default="", metavar="TEXT", help="Used where a caller gives none.")
 @click.option("--base-template", metavar="FILE_OR_TEXT", help="Jinja template of the base model's prompt.")
+@click.option(
+    "--chat-template",
+    metavar="FILE_OR_TEXT",
+    help="Jinja template of the nudging model's prompt, or the name of one of several that it has. Default: its own.",
+)
 @click.option("--name", help="Name of the bundle. Default: made from the models' names.")
 @click.option("--no-pass", "skipped", multiple=True, metavar="NAME", help="Leave out a graph pass; may be repeated.")
 @click.option(
@@ -105,6 +110,7 @@ def _request(options: dict[str, Any]) -> Request:
         revisions={role: options.get(f"{role}_revision") or options["revision"] for role in sources},
         trust_remote_code=options["trust_remote_code"],
         base_template=options["base_template"],
+        chat_template=options["chat_template"],
         defaults=Defaults(options["gamma"], options["policy"], system_prompt=options["system_prompt"]),
         name=options["name"],
         skipped_passes=options["skipped"],

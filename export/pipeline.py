@@ -48,6 +48,8 @@ class Request:
     trust_remote_code: bool = False
     base_template: str | None = None
     """File or text of the base model's Jinja template."""
+    chat_template: str | None = None
+    """File, text or name of the nudging model's Jinja template; `None`: its own."""
     defaults: Defaults = field(default_factory=Defaults)
     name: str | None = None
     skipped_passes: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ def _read(role: str, request: Request, base_template: str, work: Path, progress:
     if without_rows := tokens_without_rows(tokenizer, config.vocab_size, src):
         progress.note(f"{role}: the model has no rows for {without_rows}; texts that hold them are refused")
     if role == "nudge":
-        prompt = chat_prompt(tokenizer, src, rows=config.vocab_size)
+        prompt = chat_prompt(tokenizer, src, rows=config.vocab_size, chosen=request.chat_template)
         if not end_token_ids(checkpoint.folder, config, tokenizer):
             raise SourceError(f"{src} names no end token, so a nudging model of it could never end an answer")
         return _Model(checkpoint, config, tokenizer, prompt)

@@ -9,6 +9,8 @@ from typing import Any
 from nudge_onnx.bundle import Prompt
 from nudge_onnx.errors import ExportError, SourceError
 
+from .faults import one_line
+
 __all__ = ["BASE_TEMPLATE", "base_prompt", "chat_prompt", "looks_aligned", "read_template"]
 
 BASE_TEMPLATE = (
@@ -26,28 +28,47 @@ def base_prompt(template: str = BASE_TEMPLATE) -> Prompt:
     return Prompt(template=template, add_bos=True)
 
 
-def chat_prompt(tokenizer: Any, name: str, *, rows: int) -> Prompt:
-    """A nudging model's own chat template, with the special tokens that it may name.
+def chat_prompt(tokenizer: Any, name: str, *, rows: int, chosen: str | None = None) -> Prompt:
+    """A nudging model's chat template, with the special tokens that it may name.
 
-    The template writes its own BOS token where there is one. Raises `SourceError` for a tokenizer without template, and
-    where the template writes tokens that the model, with so many rows, does not know.
+    It is its own, or what is `chosen`: the name of one of several, a file, or the text of another. The template writes
+    its own BOS token where there is one. Raises `SourceError` where there is no template, or none to prefer, and where
+    it writes tokens that the model, with so many rows, does not know.
     """
-    try:
-        template = tokenizer.get_chat_template()
-    except ValueError:
-        raise SourceError(
-            f"{name} has no chat template, so it is no nudging model; give an instruct or chat model to --nudge"
-        ) from None
+    template = _own_template(tokenizer, name) if chosen is None else _chosen_template(tokenizer, chosen)
     _check(template, name)
-    _check_rows(tokenizer, rows, name)
+    _check_rows(tokenizer, template, rows, name)
     tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     return Prompt(template=template, tokens=tokens, add_bos=False)
 
 
-def _check_rows(tokenizer: Any, rows: int, name: str) -> None:
+def _own_template(tokenizer: Any, name: str) -> str:
+    named = tokenizer.chat_template
+    if isinstance(named, dict) and "default" not in named:
+        raise SourceError(
+            f"{name} has several chat templates and none by default; choose one with --chat-template: "
+            f"{', '.join(sorted(named)) or 'a file'}"
+        )
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError:
+        raise SourceError(
+            f"{name} has no chat template, so it is hardly a nudging model; give an instruct or chat model to --nudge, "
+            "or its template to --chat-template"
+        ) from None
+
+
+def _chosen_template(tokenizer: Any, chosen: str) -> str:
+    named = tokenizer.chat_template
+    if isinstance(named, dict) and chosen in named:
+        return str(named[chosen])
+    return read_template(chosen, "--chat-template")
+
+
+def _check_rows(tokenizer: Any, template: str, rows: int, name: str) -> None:
     asked = [{"role": "user", "content": "Why?"}]
     try:
-        ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True)
+        ids = tokenizer.apply_chat_template(asked, template, add_generation_prompt=True, tokenize=True)
     except Exception:  # a template may ask for more than one message, and says so to those who use it
         return
     if unknown := next((number for number in ids if number >= rows), None):
@@ -70,17 +91,23 @@ def looks_aligned(tokenizer: Any, name: str) -> bool:
     return ends_turns or bool(_ALIGNED_NAME.search(name) or _ALIGNED_TEMPLATE.search(template))
 
 
-def read_template(file_or_text: str) -> str:
-    """The Jinja template that a file holds or that is given itself; raises `ExportError` if it does not parse."""
+def read_template(file_or_text: str, option: str = "--base-template") -> str:
+    """The Jinja template that a file holds or that is given itself to `option`.
+
+    Raises `ExportError` if there is no such file, or it cannot be read, or the template does not parse.
+    """
     # A template with a newline or a brace is no file name, and some systems refuse to look for one.
     looks_like_text = "{" in file_or_text or "\n" in file_or_text
     if not looks_like_text and Path(file_or_text).is_file():
-        template = Path(file_or_text).read_text(encoding="utf-8")
+        try:
+            template = Path(file_or_text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ExportError(f"{option} {file_or_text}: it cannot be read ({one_line(error)})") from None
     elif looks_like_text:
         template = file_or_text
     else:
-        raise ExportError(f"--base-template {file_or_text}: no such file, and no Jinja template (it names no message)")
-    _check(template, "--base-template")
+        raise ExportError(f"{option} {file_or_text}: no such file, and no Jinja template (it names no message)")
+    _check(template, option)
     return template
 
 

@@ -115,14 +115,14 @@ def _aliases(known: Mapping[str, Any]) -> tuple[str, ...]:
 
 def check_folder(folder: Path, name: str) -> None:
     """Raise `SourceError` unless `folder` holds a configuration, a tokenizer, and weights that can be opened."""
+    _check_no_adapter(folder, name)
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SourceError(f"{name} is no checkpoint: it has no config.json") from None
     except (ValueError, OSError) as error:
         raise SourceError(f"{name}: config.json cannot be read ({error})") from None
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise SourceError(f"{name} has no tokenizer; put its tokenizer.json beside config.json")
+    _check_tokenizer(folder, name)
     for weights in _weight_files(folder, name):
         if weights.suffix == ".safetensors":
             _check_safetensors(weights)
@@ -138,10 +138,51 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
         if missing := [shard for shard in shards if not (folder / shard).is_file()]:
             raise SourceError(f"{name} lacks {missing[0]}, {len(missing)} of {len(shards)} weight files are missing")
         return [folder / shard for shard in shards]
-    files = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    files = [folder / file for file in ("model.safetensors", "pytorch_model.bin") if (folder / file).is_file()]
+    files += folder.glob("pytorch_model-*.bin")
     if not files:
+        variants = sorted(folder.glob("model.*.safetensors"))
+        if variants:
+            raise SourceError(
+                f"{name} has its weights as a variant only; rename {variants[0].name} to model.safetensors"
+            )
         raise SourceError(f"{name} has no weights (model.safetensors)")
     return files
+
+
+def _check_no_adapter(folder: Path, name: str) -> None:
+    adapter = folder / "adapter_config.json"
+    if not adapter.is_file() or any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
+        return
+    try:
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    raise SourceError(
+        f"{name} is an adapter of {base or 'a model that it does not name'} and no model; merge them with peft "
+        "(PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)) and give that folder"
+    )
+
+
+def _check_tokenizer(folder: Path, name: str) -> None:
+    there = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
+    ranks = [
+        *sorted(folder.glob("*.tiktoken")),
+        *(file for file in there if file.suffix == ".model" and _is_ranks(file)),
+    ]
+    if ranks and set(there) <= set(ranks):
+        raise SourceError(
+            f"{name} has its tokenizer as a tiktoken file only ({ranks[0].name}); "
+            "give the checkpoint in the layout of transformers, with a tokenizer.json"
+        )
+    if not there:
+        raise SourceError(f"{name} has no tokenizer; put its tokenizer.json beside config.json")
+
+
+def _is_ranks(file: Path) -> bool:
+    """Whether a `.model` file is tiktoken's, lines of base64 and a number, and not SentencePiece's."""
+    with file.open("rb") as stream:
+        return re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\r?\n", stream.readline(1024)) is not None
 
 
 def _check_safetensors(path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_graph_that_is_hardly_the_model_is_an_error_unless_allowed(
 
 def test_a_nudging_model_without_chat_template_is_refused(tiny_pair: Pair, tmp_path: Path) -> None:
     result = export((tiny_pair[0], tiny_pair[0]), tmp_path / "bundle")
-    assert "has no chat template, so it is no nudging model" in error_line(result, tmp_path / "bundle")
+    assert "has no chat template, so it is hardly a nudging model" in error_line(result, tmp_path / "bundle")
 
 
 def test_the_token_policy_needs_one_vocabulary(tiny_pair: Pair, tmp_path: Path) -> None:

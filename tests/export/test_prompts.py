@@ -55,6 +55,22 @@ def test_a_nudging_model_without_chat_template_is_refused() -> None:
         chat_prompt(tokenizer(None), "org/small", rows=320)
 
 
+def test_a_template_is_chosen_by_name_file_or_text(tmp_path: Path) -> None:
+    several = tokenizer({"chat": CHAT_TEMPLATE, "tool_use": "no {{ messages }}"})
+    with pytest.raises(SourceError, match=r"^small has several .* choose one with --chat-template: chat, tool_use$"):
+        chat_prompt(several, "small", rows=320)
+    assert chat_prompt(several, "small", rows=320, chosen="chat").template == CHAT_TEMPLATE
+    (tmp_path / "own.jinja").write_text("own {{ messages[0].content }}")
+    for fast in (several, tokenizer(None)):
+        assert chat_prompt(fast, "small", rows=320, chosen=str(tmp_path / "own.jinja")).template.startswith("own ")
+        assert chat_prompt(fast, "small", rows=320, chosen="{{ messages }}").template == "{{ messages }}"
+    with pytest.raises(ExportError, match=r"^--chat-template absent: no such file"):
+        chat_prompt(several, "small", rows=320, chosen="absent")
+    (tmp_path / "bytes.jinja").write_bytes(b"\xff{{ }}")
+    with pytest.raises(ExportError, match=r"^--chat-template .*bytes.jinja: it cannot be read \("):
+        chat_prompt(several, "small", rows=320, chosen=str(tmp_path / "bytes.jinja"))
+
+
 @pytest.mark.parametrize(
     ("name", "template", "aligned"),
     [

@@ -12,6 +12,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 from fake_hub import COMMIT, Fault, fake_hub
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tiny import CORPUS
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
@@ -159,7 +161,27 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def become_adapter(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+
+
+def become_ranks(folder: Path, name: str) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / name).write_text("IQ== 0\nIg== 1\n")
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "adapter": (become_adapter, r"is an adapter of org/base and no model; merge them with peft \("),
+    "tiktoken": (lambda folder: become_ranks(folder, "qwen.tiktoken"), r"as a tiktoken file only \(qwen.tiktoken\)"),
+    "tiktoken's model": (
+        lambda folder: become_ranks(folder, "tokenizer.model"),
+        r"as a tiktoken file only \(tokenizer.model\)",
+    ),
+    "variant": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "model.fp16.safetensors"),
+        r"as a variant only; rename model.fp16.safetensors to model.safetensors",
+    ),
     "no config": (lambda folder: (folder / "config.json").unlink(), r"is no checkpoint: it has no config.json"),
     "bad config": (lambda folder: (folder / "config.json").write_text("{"), r"config.json cannot be read"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), r"has no tokenizer; put its tokenizer.json"),
@@ -184,6 +206,33 @@ def test_a_damaged_folder_is_one_line(damage: str, folder: Path, tmp_path: Path)
     with pytest.raises(SourceError, match=line) as caught:
         fetch(str(folder), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_without_a_configuration_is_named_as_well(folder: Path, tmp_path: Path) -> None:
+    become_adapter(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(SourceError, match=r"is an adapter of org/base"):
+        fetch(str(folder), tmp_path)
+
+
+def test_a_tokenizer_of_sentencepiece_alone_is_converted(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with (folder / "tokenizer.model").open("wb") as stream:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(CORPUS),
+            model_writer=stream,
+            model_type="bpe",
+            vocab_size=400,
+            byte_fallback=True,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    tokenizer = load_tokenizer(fetch(str(folder), tmp_path).folder)
+    known = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    for text in CORPUS[:4]:
+        assert tokenizer.encode(text, add_special_tokens=False) == known.encode(text)
 
 
 def test_a_corrupt_tokenizer_is_one_line(folder: Path) -> None:
