@@ -225,6 +225,8 @@ def test_a_tokenizer_of_sentencepiece_alone_is_converted(folder: Path, tmp_path:
             model_type="bpe",
             vocab_size=400,
             byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
             hard_vocab_limit=False,
             minloglevel=2,
         )
