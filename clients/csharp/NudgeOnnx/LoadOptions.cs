@@ -18,6 +18,12 @@ namespace NudgeOnnx
         /// <summary>Threads per model; <c>null</c>: the cores.</summary>
         public int? Threads { get; init; }
 
+        /// <summary>
+        /// Where it is remembered which passes share bits on this machine; <c>null</c>: the folder that
+        /// <c>NUDGE_ONNX_CACHE</c> names, or <c>nudge-onnx</c> among the user's caches.
+        /// </summary>
+        public string? CacheFolder { get; init; }
+
         /// <summary>How many conversations keep their KV caches, so that a next turn reads only what is new.</summary>
         public int KeptConversations { get; init; } = 2;
     }

@@ -48,6 +48,12 @@ namespace NudgeOnnx
         /// <summary>The provider that each model runs on, by role.</summary>
         public IReadOnlyDictionary<string, string> Providers => _pool.Providers;
 
+        /// <summary>
+        /// Which passes give a row of logits the same bits where each model runs, by role: found out when it is loaded. With
+        /// <see cref="NudgeOnnx.RowBits.None"/> nothing is read ahead.
+        /// </summary>
+        public IReadOnlyDictionary<string, RowBits> RowBits => _pool.Rows;
+
         /// <summary>Open a bundle.</summary>
         /// <exception cref="BundleException">The folder is no bundle, or has something that is not supported.</exception>
         /// <exception cref="ProviderException">No wanted execution provider loads.</exception>
@@ -141,7 +147,7 @@ namespace NudgeOnnx
         {
             var model = Bundle.Manifest.Models[role];
             var text = _templates[role].Render(messages, model.Prompt.Tokens);
-            var prompt = new PromptIds(_tokenizers[role], text, model.Prompt.AddBos);
+            var prompt = new PromptIds(_tokenizers[role], text, model.Prompt.AddBos, PromptBlocks.Answers(text, messages));
             if (prompt.Ids.Count == 0)
             {
                 throw new NudgeException($"the prompt of the {role} model is empty; write something");
@@ -172,8 +178,8 @@ namespace NudgeOnnx
                 readers.Base.Start(request.Gate, request.Gamma, cancellation);
                 readers.Nudge.Start(request.Gate, request.Gamma, cancellation);
                 var pieces = Loop(request, readers, baseIds, nudgeIds);
-                readers.Base.Prefill(baseIds.Ids);
-                readers.Nudge.Prefill(nudgeIds.Ids);
+                readers.Base.Prefill(baseIds.Ids, baseIds.Blocks);
+                readers.Nudge.Prefill(nudgeIds.Ids, nudgeIds.Blocks);
                 meter.Prefilled();
                 using var source = pieces.Run().GetEnumerator();
                 while (meter.Time(source.MoveNext))
@@ -201,7 +207,11 @@ namespace NudgeOnnx
                 new Transcript(request.MaxNewTokens),
                 draft => request.SharesIds ? draft.TokenCuts() : draft.WordCuts(),
                 request.DraftTokens,
-                new Speculation(request.ReadAhead, readers.Base.Decoder.Costs, readers.Nudge.Decoder.Costs));
+                new Speculation(
+                    readers.Base.Decoder.ReadsAhead ? request.ReadAhead : 0,
+                    readers.Base.Decoder.Costs,
+                    readers.Nudge.Decoder.Costs),
+                request.ReadAhead != 0 && readers.Nudge.Decoder.ReadsAhead);
             return request.Stop.Count == 0
                 ? loop
                 : (IPieces)new StopTexts(loop, request.Stop, source => _tokenizers[source == Source.Base ? "base" : "nudge"]);

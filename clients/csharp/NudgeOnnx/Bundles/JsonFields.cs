@@ -52,8 +52,7 @@ namespace NudgeOnnx.Bundles
         }
 
         /// <summary>A number or <c>null</c>; a missing field is <c>null</c>.</summary>
-        internal int? NumberOrNull(string name) =>
-            _element.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null ? Number(name) : (int?)null;
+        internal int? NumberOrNull(string name) => IsNull(name) ? (int?)null : Number(name);
 
         internal long LongNumber(string name) =>
             Value(name).ValueKind == JsonValueKind.Number && Value(name).TryGetInt64(out var number)
@@ -94,6 +93,12 @@ namespace NudgeOnnx.Bundles
             return items.EnumerateArray().Select(item => item.GetInt32()).ToArray();
         }
 
+        /// <summary>Numbers or <c>null</c>; a missing field is <c>null</c>.</summary>
+        internal IReadOnlyList<int>? NumbersOrNull(string name) => IsNull(name) ? null : Numbers(name);
+
+        /// <summary>A number or <c>null</c>; a missing field is <c>null</c>.</summary>
+        internal long? LongNumberOrNull(string name) => IsNull(name) ? (long?)null : LongNumber(name);
+
         internal IReadOnlyList<string> Texts(string name)
         {
             if (!_element.TryGetProperty(name, out var items))
@@ -119,6 +124,9 @@ namespace NudgeOnnx.Bundles
             _element.EnumerateObject().GroupBy(entry => entry.Name).Select(same => (same.Key, same.Last().Value));
 
         private static readonly JsonElement Empty = JsonDocument.Parse("{}").RootElement;
+
+        private bool IsNull(string name) =>
+            !_element.TryGetProperty(name, out var value) || value.ValueKind == JsonValueKind.Null;
 
         private JsonElement Value(string name) =>
             _element.TryGetProperty(name, out var value) ? value : throw Missing(name);

@@ -42,10 +42,17 @@ namespace NudgeOnnx.Bundles
     /// <param name="Cache">Shape of the KV cache.</param>
     /// <param name="Io">Names of the graph's inputs and outputs.</param>
     /// <param name="Prompt">How the model is prompted.</param>
-    /// <param name="SteadyRows">On a CPU, a row has the same bits in a pass of any size (of fewer than PromptRows).</param>
+    /// <param name="SteadyRows">
+    /// Information: where it was exported, a row had the same bits in a pass of any size of fewer than PromptRows.
+    /// </param>
     /// <param name="PromptRows">
     /// A pass of so many rows or more is computed in another way, faster and with other last bits; <c>null</c>: none is.
     /// </param>
+    /// <param name="Windows">
+    /// Sliding windows whose attention reads a copy of the cache's end, far into a text; <c>null</c>: not known.
+    /// </param>
+    /// <param name="Passes">Information: graph rewrites that were applied.</param>
+    /// <param name="Parameters">Information: number of weights; <c>null</c>: not known.</param>
     public sealed record ModelRecord(
         string Graph,
         string Tokenizer,
@@ -59,7 +66,10 @@ namespace NudgeOnnx.Bundles
         GraphIo Io,
         PromptRecord Prompt,
         bool SteadyRows,
-        int? PromptRows);
+        int? PromptRows,
+        IReadOnlyList<int>? Windows,
+        IReadOnlyList<string> Passes,
+        long? Parameters);
 
     /// <summary>Shape of the KV cache: every tensor is <c>[1, KvHeads, positions, HeadSize]</c>.</summary>
     /// <param name="Layers">Layers, each with a key and a value tensor.</param>

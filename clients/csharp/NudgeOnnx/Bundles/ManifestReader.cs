@@ -99,7 +99,10 @@ namespace NudgeOnnx.Bundles
                 Io(model.ObjectOrEmpty("io")),
                 new PromptRecord(prompt.Text("template"), Tokens(prompt), prompt.Flag("add_bos")),
                 model.Flag("steady_rows"),
-                model.NumberOrNull("prompt_rows"));
+                model.NumberOrNull("prompt_rows"),
+                model.NumbersOrNull("windows"),
+                model.Texts("passes"),
+                model.LongNumberOrNull("parameters"));
         }
 
         private static GraphIo Io(JsonFields io) => new GraphIo(

@@ -28,15 +28,21 @@ namespace NudgeOnnx.Decoding
         /// <param name="answer">The answer, still empty.</param>
         /// <param name="cutsOf">A draft's checkpoints.</param>
         /// <param name="draftTokens">The most tokens of one draft.</param>
-        /// <param name="speculation">When to read ahead.</param>
+        /// <param name="speculation">When to read ahead of the base model.</param>
+        /// <param name="guessDrafts">Whether the nudging model may be asked about a guessed token, too.</param>
         internal NudgingLoop(
             Writer baseModel,
             Writer nudgingModel,
             Transcript answer,
             Func<Draft, List<Cut>> cutsOf,
             int draftTokens,
-            Speculation speculation)
+            Speculation speculation,
+            bool guessDrafts)
         {
+            if (guessDrafts)
+            {
+                nudgingModel.GuessFrom(new Habit(nudgingModel.Costs));
+            }
             _base = baseModel;
             _nudge = nudgingModel;
             _answer = answer;
@@ -73,10 +79,6 @@ namespace NudgeOnnx.Decoding
 
         private IEnumerable<Piece> Rounds()
         {
-            if (!_speculation.IsOff)
-            {
-                _nudge.GuessFrom(new Habit(_nudge.Costs));
-            }
             var (accepted, offers) = ("", 0);
             while (!_answer.IsFull)
             {

@@ -76,7 +76,8 @@ namespace NudgeOnnx.Decoding
         private Piece Shortened(Piece piece, int end)
         {
             var tokens = 1;
-            while (_tokenizerOf(piece.Source).CompleteTextOf(piece.TokenIds.Take(tokens)).Length < end)
+            // Ids of a text that a tokenizer normalises may write less than the text has.
+            while (tokens < piece.TokenIds.Count && _tokenizerOf(piece.Source).CompleteTextOf(piece.TokenIds.Take(tokens)).Length < end)
             {
                 tokens++;
             }

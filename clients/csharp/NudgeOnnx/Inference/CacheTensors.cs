@@ -42,6 +42,46 @@ namespace NudgeOnnx.Inference
             return tensor;
         }
 
+        /// <summary>A tensor of noise: zeros would hide in which order they are added up.</summary>
+        internal OrtValue Noise(int positions)
+        {
+            if (_deviceAllocator is null)
+            {
+                return NoiseOnHost(positions);
+            }
+            using var noise = NoiseOnHost(positions);
+            return Copied(noise, OrtValue.CreateAllocatedTensorValue(_deviceAllocator, _type, ShapeOf(positions)));
+        }
+
+        /// <summary>The same in host memory.</summary>
+        internal OrtValue NoiseOnHost(int positions)
+        {
+            var tensor = OnHost(positions);
+            if (positions == 0)
+            {
+                return tensor;
+            }
+            var random = new Random(0);
+            var bytes = tensor.GetTensorMutableRawData();
+            for (var at = 0; at < bytes.Length; at += _itemSize)
+            {
+                var item = bytes.Slice(at, _itemSize);
+                switch (_itemSize)
+                {
+                    case 1:
+                        item[0] = (byte)(sbyte)random.Next(-100, 101);
+                        break;
+                    case 2: // halves of either sign, from an eighth to nearly two
+                        BitConverter.TryWriteBytes(item, (ushort)((random.Next(2) << 15) | random.Next(12 << 10, 16 << 10)));
+                        break;
+                    default:
+                        BitConverter.TryWriteBytes(item, (float)(4 * random.NextDouble() - 2));
+                        break;
+                }
+            }
+            return tensor;
+        }
+
         /// <summary>A tensor for <paramref name="to"/> positions that starts with the first <paramref name="kept"/> of another.</summary>
         internal OrtValue Resized(OrtValue? tensor, int from, int to, int kept)
         {

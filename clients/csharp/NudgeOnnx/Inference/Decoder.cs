@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.Linq;
 using Microsoft.ML.OnnxRuntime;
+using NudgeOnnx.Text;
 
 namespace NudgeOnnx.Inference
 {
@@ -12,44 +13,53 @@ namespace NudgeOnnx.Inference
     /// </summary>
     internal sealed class Decoder : IDisposable
     {
-        // ONNX Runtime takes another matrix kernel for one row than for several, and in quantised graphs its result differs
-        // enough to change an arg-max. A pass has at least two rows, so that reading ahead cannot change an answer, unless the
-        // graph was made such that a row has the same bits in a pass of any size (which was measured on a CPU).
-        private const int LeastRows = 2;
-
-        // ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
-        // block of 128 columns is at most half full. In attention the rows are heads and the columns positions, so with wide
-        // heads a pass must stay within 64 positions for its logits not to depend on where it ends.
-        private const int WideHead = 128;
-        private const int Segment = 64;
+        // Most ids of a pass: between passes a cancelled stream ends.
+        private const int LongestPass = 512;
 
         private readonly Graph _graph;
         private readonly KvCache _cache;
         private readonly RunOptions _runOptions = new RunOptions();
         private readonly List<int> _ids = new List<int>();
-        private readonly bool _segmented;
+        private readonly List<int> _blocks = new List<int>(); // that were read in one pass each, and of which something may be held
+        private readonly Edges _edges;
+        private readonly bool _singly;
+        private readonly bool _inBlocks;
         private readonly int _leastRows;
         private readonly int? _promptRows;
         private long[] _ones = Array.Empty<long>();
 
-        internal Decoder(Graph graph)
+        /// <param name="graph">The graph.</param>
+        /// <param name="rows">Which of its passes share bits; <c>null</c>: as was found.</param>
+        internal Decoder(Graph graph, RowBits? rows = null)
         {
             _graph = graph;
             _cache = KvCache.Make(graph);
-            var steady = graph.Record.SteadyRows && graph.Provider == "cpu";
-            _segmented = graph.Record.Cache.HeadSize > WideHead && !steady;
-            _leastRows = steady ? 1 : LeastRows;
+            _edges = new Edges(graph.Record);
             _promptRows = graph.Record.PromptRows;
+            var bits = rows ?? graph.Rows;
+            // ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
+            // differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not.
+            _leastRows = bits == RowBits.Pairs ? 2 : 1;
+            // Where no passes share bits each id is read by itself: what is cached must not depend on how it was asked for.
+            _singly = bits == RowBits.None;
+            // Whether the rows of a large pass have other bits than those of a smaller one.
+            _inBlocks = _singly || _edges.Segmented || _promptRows != null;
             // What a pass is filled up with is written, too.
             ContextLength = graph.Record.ContextLength - (_leastRows - 1);
             Costs = new Costs(_leastRows);
         }
 
+        /// <summary>Whether ids that may come next can be read in the same pass.</summary>
+        internal bool ReadsAhead => !_singly;
+
+        /// <summary>Called before each pass; what it throws ends the call, and nothing of that pass was done.</summary>
+        internal Action BeforePass { get; set; } = () => { };
+
         /// <summary>Positions that may be fed in all.</summary>
         internal int ContextLength { get; }
 
-        /// <summary>Positions in the cache.</summary>
-        internal int Length => _cache.Length;
+        /// <summary>Positions in the cache whose ids are known; a pass that did not end adds none.</summary>
+        internal int Length => Math.Min(_cache.Length, _ids.Count);
 
         /// <summary>Tokens fed since the decoder was made.</summary>
         internal long Fed { get; private set; }
@@ -65,21 +75,47 @@ namespace NudgeOnnx.Inference
         {
             _cache.Rewind(length);
             _ids.RemoveRange(Math.Min(length, _ids.Count), Math.Max(0, _ids.Count - length));
+            _blocks.RemoveAll(block => block * PromptBlocks.Size >= length);
+        }
+
+        /// <summary>Start behind so many positions of noise: reading as many ids would take long.</summary>
+        internal void Pretend(int length)
+        {
+            _cache.Pretend(length);
+            _ids.Clear();
+            _ids.AddRange(Enumerable.Repeat(0, length));
         }
 
         /// <summary>
-        /// Keep the first <paramref name="kept"/> positions and read <paramref name="ids"/> (at least one) behind them as a prompt.
-        /// What is cached may differ in its last bits from what <see cref="Feed"/> would have cached, where a prompt can be read
-        /// faster: on an empty cache, or, with a cache of int8, if it has more than PromptRows ids.
+        /// How many of the first <paramref name="shared"/> positions, whose ids are a prompt's, have the bits that it wants.
+        /// <paramref name="blocks"/> are those that the prompt has read in one pass each.
+        /// </summary>
+        internal int Kept(int shared, IReadOnlyCollection<int> blocks)
+        {
+            for (var block = 0; _inBlocks && block * PromptBlocks.Size < shared; block++)
+            {
+                var whole = blocks.Contains(block);
+                if (whole != _blocks.Contains(block) || (whole && (block + 1) * PromptBlocks.Size > shared))
+                {
+                    return block * PromptBlocks.Size;
+                }
+            }
+            return shared;
+        }
+
+        /// <summary>
+        /// Keep the first <paramref name="kept"/> positions and read <paramref name="ids"/> (at least one) behind them as a prompt,
+        /// of which <paramref name="blocks"/>, ascending, are read in one pass each. What is cached is then the same to the last
+        /// bit whatever was kept, if it came from <see cref="Kept"/>.
         /// </summary>
         /// <returns>The choice after the last.</returns>
         /// <exception cref="ContextLengthException">The context has no room.</exception>
         /// <exception cref="LogitsException">The model returned broken logits.</exception>
-        internal List<Choice> Prefill(IReadOnlyList<int> ids, int kept, Outputs outputs)
+        internal List<Choice> Prefill(IReadOnlyList<int> ids, int kept, IEnumerable<int> blocks, Outputs outputs)
         {
             Rewind(kept);
             CheckRoom(ids.Count);
-            return Read(PromptParts(ids), 1, outputs);
+            return Read(PromptParts(ids, blocks.Where(block => block * PromptBlocks.Size >= kept).ToList()), 1, outputs);
         }
 
         /// <summary>Append <paramref name="ids"/> (at least one) to the cache.</summary>
@@ -91,8 +127,9 @@ namespace NudgeOnnx.Inference
         /// <exception cref="LogitsException">The model returned broken logits.</exception>
         internal List<Choice> Feed(IReadOnlyList<int> ids, int rows, Outputs outputs)
         {
+            Rewind(Length);
             CheckRoom(ids.Count);
-            return Read(Parts(ids), rows, outputs);
+            return Read(Parts(ids, Length), rows, outputs);
         }
 
         /// <inheritdoc/>
@@ -125,49 +162,55 @@ namespace NudgeOnnx.Inference
             return choices;
         }
 
-        /// <summary>Ids in passes whose rows have the bits of rows read singly.</summary>
-        private List<List<int>> Parts(IReadOnlyList<int> ids)
+        /// <summary>Ids behind so many positions, in passes whose rows have the bits of rows read singly.</summary>
+        private List<List<int>> Parts(IReadOnlyList<int> ids, int past)
         {
-            if (_segmented)
-            {
-                return Cut(ids, Segment - Length % Segment, Segment);
-            }
-            var longest = _promptRows is int rows ? rows - 1 : ids.Count;
-            return Cut(ids, longest, longest);
-        }
-
-        /// <summary>Ids of a prompt in passes: a long one whole, but for its last id, which a repetition reads alone.</summary>
-        private List<List<int>> PromptParts(IReadOnlyList<int> ids)
-        {
-            if (!(_promptRows is int rows))
-            {
-                return Length > 0 ? Parts(ids) : new List<List<int>> { ids.ToList() };
-            }
-            return ids.Count > rows ? Cut(ids, ids.Count - 1, 1) : Parts(ids);
-        }
-
-        /// <summary>Ids cut at <paramref name="first"/>, and every <paramref name="size"/> from there on.</summary>
-        private static List<List<int>> Cut(IReadOnlyList<int> ids, int first, int size)
-        {
+            var longest = _singly ? 1 : _promptRows is int rows ? rows - 1 : LongestPass;
+            var ends = _edges.Between(past, past + ids.Count).Select(edge => edge - past).Append(ids.Count);
             var parts = new List<List<int>>();
-            for (int start = 0, length = first; start < ids.Count; start += length, length = size)
+            var start = 0;
+            foreach (var end in ends)
             {
-                length = Math.Min(length, ids.Count - start);
-                parts.Add(ids.Skip(start).Take(length).ToList());
+                for (; start < end; start += parts[parts.Count - 1].Count)
+                {
+                    parts.Add(ids.Skip(start).Take(Math.Min(longest, end - start)).ToList());
+                }
             }
+            return parts;
+        }
+
+        /// <summary>Ids of a prompt in passes: the blocks whole, if they are of other bits, and the rest as any ids.</summary>
+        private List<List<int>> PromptParts(IReadOnlyList<int> ids, List<int> blocks)
+        {
+            var past = Length;
+            var at = past;
+            var parts = new List<List<int>>();
+            foreach (var start in _inBlocks ? blocks.Select(block => block * PromptBlocks.Size) : Enumerable.Empty<int>())
+            {
+                parts.AddRange(Parts(ids.Skip(at - past).Take(start - at).ToList(), at));
+                parts.Add(ids.Skip(start - past).Take(PromptBlocks.Size).ToList());
+                at = start + PromptBlocks.Size;
+            }
+            if (_inBlocks)
+            {
+                _blocks.AddRange(blocks);
+            }
+            parts.AddRange(Parts(ids.Skip(at - past).ToList(), at));
             return parts;
         }
 
         /// <summary>The choice after each of the last <paramref name="rows"/> ids of one pass.</summary>
         private List<Choice> Pass(List<int> ids, int rows, Outputs outputs)
         {
+            BeforePass();
             var clock = Stopwatch.StartNew();
             var past = Length;
             int start;
-            // Filled up, the last id before the edge of a segment would reach into the next.
-            if (_segmented && ids.Count == 1 && (past + 1) % Segment == 0)
+            // Filled up, the last id before an edge would reach beyond it.
+            if (ids.Count < _leastRows && _edges.EndsAt(past + 1))
             {
-                // The id before is read again instead: same bits.
+                // The id before is read again instead: same bits. It is forgotten first, so that what ends the pass leaves what
+                // Length says.
                 _cache.Rewind(past - 1);
                 start = Run(new List<int> { _ids[past - 1], ids[0] }, 2 - rows, 2, outputs);
             }

@@ -26,6 +26,9 @@ namespace NudgeOnnx.Inference
 
         internal string Provider { get; }
 
+        /// <summary>Which passes share bits where it runs.</summary>
+        internal RowBits Rows { get; private set; } = RowBits.None;
+
         /// <summary>Open the graph of one model of a bundle.</summary>
         /// <exception cref="ProviderException">No wanted provider loads.</exception>
         /// <exception cref="BundleException">ONNX Runtime refuses the graph.</exception>
@@ -48,7 +51,9 @@ namespace NudgeOnnx.Inference
                 throw new BundleException(
                     $"{record.Graph} lacks the input {missing} that its manifest names; export it again");
             }
-            return new Graph(role, record, session, provider);
+            var graph = new Graph(role, record, session, provider);
+            graph.Rows = graph.Remembered(new RowMemory(bundle, record, provider, options));
+            return graph;
         }
 
         /// <summary>Names of the cache's inputs and outputs, in pairs: key and value of each layer.</summary>
@@ -61,6 +66,24 @@ namespace NudgeOnnx.Inference
 
         /// <inheritdoc/>
         public void Dispose() => Session.Dispose();
+
+        private RowBits Remembered(RowMemory memory)
+        {
+            if (memory.Get() is { } known)
+            {
+                return known;
+            }
+            try
+            {
+                var found = RowProbe.Find(this);
+                memory.Put(found);
+                return found;
+            }
+            catch (NudgeException)
+            {
+                return RowBits.None; // the safe answer; whatever it was will be said when the model is used
+            }
+        }
 
         private static InferenceSession Open(string path, ModelRecord record, SessionOptions settings)
         {

@@ -40,6 +40,9 @@ namespace NudgeOnnx.Inference
         /// <summary>Forget all positions from <paramref name="length"/> on.</summary>
         internal abstract void Rewind(int length);
 
+        /// <summary>Hold so many positions of noise, as if they had been read.</summary>
+        internal abstract void Pretend(int length);
+
         /// <inheritdoc/>
         public void Dispose()
         {
@@ -62,6 +65,9 @@ namespace NudgeOnnx.Inference
     {
         private const int FirstCapacity = 256;
 
+        // Room behind noise, so that it never has to grow.
+        private const int ProbedPositions = 64;
+
         private readonly int _limit;
         private int _capacity;
         private OrtIoBinding? _bound;
@@ -77,7 +83,6 @@ namespace NudgeOnnx.Inference
             if (needed > _capacity)
             {
                 Grow(needed);
-                _bound = null;
             }
             if (_bound == binding)
             {
@@ -103,15 +108,33 @@ namespace NudgeOnnx.Inference
                 capacity *= 2;
             }
             capacity = Math.Max(needed, Math.Min(capacity, _limit));
+            // The old ones stay until all of the new ones are there: what goes wrong in between costs nothing.
             var grown = new List<OrtValue>();
-            for (var i = 0; i < Names.Count; i++)
+            try
             {
-                var old = _capacity > 0 ? Values[i] : null;
-                grown.Add(Tensors.Resized(old, _capacity, capacity, Length));
-                old?.Dispose();
+                for (var i = 0; i < Names.Count; i++)
+                {
+                    grown.Add(Tensors.Resized(_capacity > 0 ? Values[i] : null, _capacity, capacity, Length));
+                }
             }
+            catch
+            {
+                grown.ForEach(value => value.Dispose());
+                throw;
+            }
+            _bound = null;
+            Release();
             Values = grown;
             _capacity = capacity;
+        }
+
+        internal override void Pretend(int length)
+        {
+            _bound = null;
+            Release();
+            Values = Names.Select(_ => Tensors.Noise(length + ProbedPositions)).ToList();
+            _capacity = length + ProbedPositions;
+            Length = length;
         }
     }
 
@@ -139,7 +162,7 @@ namespace NudgeOnnx.Inference
         {
             // A binding returns outputs in the order they were first bound, and a decoder binds its cache before its rows.
             var outputs = binding.GetOutputValues();
-            Release();
+            Release(); // the pass has succeeded
             Values.AddRange(outputs.Take(Names.Count));
             foreach (var other in outputs.Skip(Names.Count))
             {
@@ -158,6 +181,13 @@ namespace NudgeOnnx.Inference
             var kept = Values.Select(value => Tensors.ResizedOnHost(value, Length, length, length)).ToList();
             Release();
             Values = kept;
+            Length = length;
+        }
+
+        internal override void Pretend(int length)
+        {
+            Release();
+            Values = Names.Select(_ => Tensors.NoiseOnHost(length)).ToList();
             Length = length;
         }
     }

@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
+using NudgeOnnx.Text;
 
 namespace NudgeOnnx.Inference
 {
@@ -19,7 +20,6 @@ namespace NudgeOnnx.Inference
         private readonly List<Choice?> _choices = new List<Choice?>();
         private readonly Graph _graph;
         private Outputs? _outputs;
-        private CancellationToken _cancellation;
 
         internal Reader(Graph graph)
         {
@@ -30,12 +30,19 @@ namespace NudgeOnnx.Inference
         internal Decoder Decoder { get; }
 
         /// <summary>The ids in the cache.</summary>
-        internal IReadOnlyList<int> Held => _held;
+        internal IReadOnlyList<int> Held
+        {
+            get
+            {
+                Agree();
+                return _held;
+            }
+        }
 
         /// <summary>Begin an answer with a gate; what was chosen before is forgotten, the cache stays.</summary>
         internal void Start(Gate gate, double gamma, CancellationToken cancellation)
         {
-            _cancellation = cancellation;
+            Decoder.BeforePass = cancellation.ThrowIfCancellationRequested;
             _outputs?.Dispose();
             _outputs = Outputs.Make(_graph, gate, gamma);
             for (var i = 0; i < _choices.Count; i++)
@@ -44,20 +51,27 @@ namespace NudgeOnnx.Inference
             }
         }
 
-        /// <summary>Read a prompt: all of it if the cache holds next to nothing of it, else only what is new.</summary>
+        /// <summary>
+        /// Read a prompt: all of it if the cache holds next to nothing of it, else only what is new.
+        /// <paramref name="blocks"/> are those that are read in one pass each (see <see cref="PromptBlocks"/>).
+        /// </summary>
         /// <exception cref="LogitsException">The model returned broken logits.</exception>
-        internal void Prefill(IReadOnlyList<int> ids)
+        internal void Prefill(IReadOnlyList<int> ids, IReadOnlyCollection<int> blocks)
         {
-            _cancellation.ThrowIfCancellationRequested();
+            Agree();
             var shared = Math.Min(CommonPrefix(_held, ids), ids.Count - 1);
-            var kept = shared >= WorthKeeping ? shared : 0;
+            var kept = shared >= WorthKeeping ? Decoder.Kept(shared, blocks) : 0;
             Forget(kept);
             var fresh = ids.Skip(kept).ToList();
-            Keep(fresh, Decoder.Prefill(fresh, kept, Started));
+            Keep(fresh, Decoder.Prefill(fresh, kept, blocks, Started));
         }
 
         /// <summary>Whether <see cref="Next"/> needs no pass.</summary>
-        internal bool Knows(IReadOnlyList<int> ids) => CommonPrefix(_held, ids) == ids.Count && _choices[ids.Count - 1] != null;
+        internal bool Knows(IReadOnlyList<int> ids)
+        {
+            Agree();
+            return CommonPrefix(_held, ids) == ids.Count && _choices[ids.Count - 1] != null;
+        }
 
         /// <summary>
         /// The choice after <paramref name="ids"/> (at least one); <paramref name="ahead"/> may guess the ids that come then.
@@ -66,6 +80,7 @@ namespace NudgeOnnx.Inference
         /// <exception cref="LogitsException">The model returned broken logits.</exception>
         internal Choice Next(IReadOnlyList<int> ids, IEnumerable<int>? ahead = null)
         {
+            Agree();
             var shared = CommonPrefix(_held, ids);
             if (shared == ids.Count)
             {
@@ -102,9 +117,16 @@ namespace NudgeOnnx.Inference
 
         private Outputs Started => _outputs ?? throw new InvalidOperationException($"{nameof(Start)} comes first");
 
+        /// <summary>Hold what the decoder holds, wherever the last call was interrupted.</summary>
+        private void Agree()
+        {
+            var length = Math.Min(Math.Min(_held.Count, _choices.Count), Decoder.Length);
+            _held.RemoveRange(length, _held.Count - length);
+            _choices.RemoveRange(length, _choices.Count - length);
+        }
+
         private void Read(int shared, List<int> fresh, int rows)
         {
-            _cancellation.ThrowIfCancellationRequested();
             Forget(shared);
             Keep(fresh, Decoder.Feed(fresh, rows, Started));
         }

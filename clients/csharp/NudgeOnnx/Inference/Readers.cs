@@ -57,6 +57,10 @@ namespace NudgeOnnx.Inference
         internal IReadOnlyDictionary<string, string> Providers =>
             _graphs.ToDictionary(entry => entry.Key, entry => entry.Value.Provider);
 
+        /// <summary>Which passes share bits where each model runs, by role.</summary>
+        internal IReadOnlyDictionary<string, RowBits> Rows =>
+            _graphs.ToDictionary(entry => entry.Key, entry => entry.Value.Rows);
+
         /// <summary>The idle readers that hold most of these prompts, or fresh ones where none holds much.</summary>
         internal Readers Lend(IReadOnlyList<int> baseIds, IReadOnlyList<int> nudgeIds)
         {

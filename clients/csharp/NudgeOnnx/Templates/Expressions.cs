@@ -246,13 +246,15 @@ namespace NudgeOnnx.Templates
             switch (_symbol, left, right)
             {
                 case ("~", _, _):
-                    return Values.Text(left) + Values.Text(right);
+                    return Joined(Values.Text(left), Values.Text(right));
                 case ("+", string a, string b):
-                    return a + b;
+                    return Joined(a, b);
                 case ("+", List<object?> a, List<object?> b):
+                    Meter.Spend(a.Count + b.Count);
                     return a.Concat(b).ToList();
                 case ("*", string a, long times):
-                    return string.Concat(Enumerable.Repeat(a, (int)Math.Max(0, Math.Min(times, 10000))));
+                    Meter.Spend(times > int.MaxValue && a.Length > 0 ? long.MaxValue : Math.Max(0, times) * a.Length);
+                    return a.Length == 0 ? "" : string.Concat(Enumerable.Repeat(a, (int)Math.Max(0, times)));
             }
             if (Values.Number(left) is { } one && Values.Number(right) is { } other)
             {
@@ -262,6 +264,12 @@ namespace NudgeOnnx.Templates
             }
             throw new TemplateException(
                 $"the prompt template applies {_symbol} to {Values.Kind(left)} and {Values.Kind(right)}");
+        }
+
+        private static string Joined(string left, string right)
+        {
+            Meter.Spend((long)left.Length + right.Length);
+            return left + right;
         }
 
         private double Fraction(double left, double right) => _symbol switch

@@ -19,8 +19,7 @@ namespace NudgeOnnx.Templates
                 case "length" or "count":
                     return (long)Values.Items(value).Count;
                 case "tojson":
-                    var indent = arguments.Count > 0 ? arguments[0] : named.TryGetValue("indent", out var given) ? given : null;
-                    return JsonText.Write(value, (int)(Values.Number(indent) ?? 0));
+                    return JsonText.Write(value, arguments, named);
                 case "upper":
                     return Values.Text(value).ToUpperInvariant();
                 case "lower":
@@ -47,7 +46,9 @@ namespace NudgeOnnx.Templates
                     return value is string ? string.Concat(reversed) : (object)reversed;
                 case "join":
                     var between = arguments.Count > 0 ? Values.Text(arguments[0]) : "";
-                    return string.Join(between, Values.Items(value).Select(Values.Text));
+                    var joined = Values.Items(value).Select(Values.Text).ToList();
+                    Meter.Spend(joined.Sum(one => (long)one.Length + between.Length));
+                    return string.Join(between, joined);
                 case "replace" when arguments.Count == 2:
                     return Functions.Replace(Values.Text(value), Values.Text(arguments[0]), Values.Text(arguments[1]));
                 case "items":

@@ -67,9 +67,15 @@ namespace NudgeOnnx.Templates
         }
 
         /// <summary>Like Python: an empty text to replace stands between all characters.</summary>
-        internal static string Replace(string text, string what, string by) => what.Length > 0
-            ? text.Replace(what, by)
-            : by + string.Concat(Values.Characters(text).Select(character => character + by));
+        internal static string Replace(string text, string what, string by)
+        {
+            var count = 1 + (what.Length > 0 ? text.Length / what.Length : text.Length);
+            // Only what may grow is counted as if all of it did.
+            Meter.Spend(text.Length + (by.Length > what.Length ? (long)count * by.Length : 0));
+            return what.Length > 0
+                ? text.Replace(what, by)
+                : by + string.Concat(Values.Characters(text).Select(character => character + by));
+        }
 
         private static object TextMethod(string text, string name, List<string> arguments)
         {

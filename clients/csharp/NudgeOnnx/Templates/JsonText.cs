@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
@@ -5,75 +6,109 @@ using System.Text;
 
 namespace NudgeOnnx.Templates
 {
-    /// <summary>The filter <c>tojson</c>: keys in order, ASCII only, and nothing that HTML would take for its own.</summary>
-    internal static class JsonText
+    /// <summary>The filter <c>tojson</c> as transformers has it: Python's <c>json.dumps</c>, and nothing escaped for HTML.</summary>
+    internal sealed class JsonText
     {
-        internal static string Write(object? value, int indent)
+        private readonly StringBuilder _text = new StringBuilder();
+        private readonly bool _ascii;
+        private readonly string? _indent;
+        private readonly string _between;
+        private readonly string _colon;
+        private readonly bool _sorted;
+
+        private JsonText(object? ascii, object? indent, object? separators, object? sorted)
         {
-            var text = new StringBuilder();
-            Write(text, value, indent, 0);
-            return text.ToString();
+            _ascii = Values.IsTrue(ascii);
+            _indent = indent switch
+            {
+                null => null,
+                string text => text,
+                _ => new string(' ', (int)Math.Max(0, Math.Min(Values.Number(indent) ?? 0, Meter.Widest))),
+            };
+            (_between, _colon) = separators is List<object?> { Count: 2 } pair
+                ? (Values.Text(pair[0]), Values.Text(pair[1]))
+                : (_indent is null ? ", " : ",", ": ");
+            _sorted = Values.IsTrue(sorted);
         }
 
-        private static void Write(StringBuilder text, object? value, int indent, int depth)
+        /// <summary>The text of a value; the arguments are <c>ensure_ascii, indent, separators, sort_keys</c>.</summary>
+        internal static string Write(object? value, List<object?> arguments, Dictionary<string, object?> named)
         {
+            object? Argument(int place, string name) =>
+                arguments.Count > place ? arguments[place] : named.TryGetValue(name, out var given) ? given : null;
+            var json = new JsonText(
+                Argument(0, "ensure_ascii"), Argument(1, "indent"), Argument(2, "separators"), Argument(3, "sort_keys"));
+            json.Write(value, 0);
+            return json._text.ToString();
+        }
+
+        private void Write(object? value, int depth)
+        {
+            Meter.Check(_text.Length);
             switch (value)
             {
                 case null:
-                    text.Append("null");
+                    _text.Append("null");
                     break;
                 case bool flag:
-                    text.Append(flag ? "true" : "false");
+                    _text.Append(flag ? "true" : "false");
                     break;
                 case string content:
-                    Quote(text, content);
+                    Quote(content);
                     break;
                 case List<object?> list:
-                    Enclose(text, "[]", list.Cast<object?>().ToList(), indent, depth, item => Write(text, item, indent, depth + 1));
+                    Enclose("[]", list, depth, item => Write(item, depth + 1));
                     break;
                 case Dictionary<string, object?> map:
-                    var keys = map.Keys.OrderBy(key => key, System.StringComparer.Ordinal).ToList();
-                    Enclose(text, "{}", keys, indent, depth, key =>
+                    var keys = _sorted ? map.Keys.OrderBy(key => key, StringComparer.Ordinal).ToList() : map.Keys.ToList();
+                    Enclose("{}", keys, depth, key =>
                     {
-                        Quote(text, key);
-                        text.Append(": ");
-                        Write(text, map[key], indent, depth + 1);
+                        Quote(key);
+                        _text.Append(_colon);
+                        Write(map[key], depth + 1);
                     });
                     break;
                 default:
-                    text.Append(Values.Text(value));
+                    _text.Append(Values.Text(value));
                     break;
             }
         }
 
-        private static void Enclose<T>(
-            StringBuilder text, string brackets, List<T> items, int indent, int depth, System.Action<T> write)
+        private void Enclose<T>(string brackets, List<T> items, int depth, Action<T> write)
         {
-            text.Append(brackets[0]);
+            Meter.CheckDepth(depth);
+            _text.Append(brackets[0]);
             for (var i = 0; i < items.Count; i++)
             {
-                text.Append(i == 0 ? "" : indent > 0 ? "," : ", ");
-                NewLine(text, indent, depth + 1);
+                _text.Append(i == 0 ? "" : _between);
+                NewLine(depth + 1);
                 write(items[i]);
             }
-            NewLine(text, items.Count > 0 ? indent : 0, depth);
-            text.Append(brackets[1]);
+            if (items.Count > 0)
+            {
+                NewLine(depth);
+            }
+            _text.Append(brackets[1]);
         }
 
-        private static void NewLine(StringBuilder text, int indent, int depth)
+        private void NewLine(int depth)
         {
-            if (indent > 0)
+            if (_indent != null)
             {
-                text.Append('\n').Append(' ', indent * depth);
+                _text.Append('\n');
+                for (var level = 0; level < depth; level++)
+                {
+                    _text.Append(_indent);
+                }
             }
         }
 
-        private static void Quote(StringBuilder text, string content)
+        private void Quote(string content)
         {
-            text.Append('"');
+            _text.Append('"');
             foreach (var character in content)
             {
-                text.Append(character switch
+                _text.Append(character switch
                 {
                     '"' => "\\\"",
                     '\\' => "\\\\",
@@ -82,12 +117,14 @@ namespace NudgeOnnx.Templates
                     '\t' => "\\t",
                     '\b' => "\\b",
                     '\f' => "\\f",
-                    < ' ' or > '~' or '<' or '>' or '&' or '\'' =>
-                        "\\u" + ((int)character).ToString("x4", CultureInfo.InvariantCulture),
+                    < ' ' => Escaped(character),
+                    > '~' when _ascii => Escaped(character),
                     _ => character.ToString(),
                 });
             }
-            text.Append('"');
+            _text.Append('"');
         }
+
+        private static string Escaped(char character) => "\\u" + ((int)character).ToString("x4", CultureInfo.InvariantCulture);
     }
 }

@@ -59,6 +59,7 @@ namespace NudgeOnnx.Templates
                 "if" => If(),
                 "for" => For(),
                 "set" => Set(),
+                "generation" => Generation(),
                 "break" => Leave(Flow.Break),
                 "continue" => Leave(Flow.Continue),
                 _ => throw new TemplateException($"the prompt template has a '{name}' block, which is not supported"),
@@ -110,6 +111,15 @@ namespace NudgeOnnx.Templates
             _tokens.Need(end);
             CloseTag();
             return otherwise;
+        }
+
+        private Statement Generation()
+        {
+            CloseTag();
+            var body = Body("endgeneration");
+            _tokens.Need("endgeneration");
+            CloseTag();
+            return new Generation(body);
         }
 
         private Statement Leave(Flow flow)

@@ -26,6 +26,8 @@ namespace NudgeOnnx.Templates
         {
             foreach (var statement in body)
             {
+                Meter.Step();
+                Meter.Check(output.Length);
                 var flow = statement.Run(scope, output);
                 if (flow != Flow.Next)
                 {
@@ -99,6 +101,16 @@ namespace NudgeOnnx.Templates
         }
     }
 
+    /// <summary><c>{% generation %} ... {% endgeneration %}</c>: marks what was trained on, and writes what is inside.</summary>
+    internal sealed class Generation : Statement
+    {
+        private readonly List<Statement> _body;
+
+        internal Generation(List<Statement> body) => _body = body;
+
+        internal override Flow Run(Scope scope, StringBuilder output) => RunAll(_body, new Scope(scope), output);
+    }
+
     /// <summary><c>{% set name = value %}</c>, also of an attribute of a namespace.</summary>
     internal sealed class Set : Statement
     {
@@ -160,6 +172,7 @@ namespace NudgeOnnx.Templates
             }
             for (var index = 0; index < items.Count; index++)
             {
+                Meter.Step();
                 var turn = Turn(scope, items[index]);
                 turn["loop"] = Loop(items, index);
                 if (RunAll(_body, turn, output) == Flow.Break)

@@ -22,13 +22,17 @@ namespace NudgeOnnx.Templates
         /// <exception cref="TemplateException">The template refuses it.</exception>
         internal string Render(IEnumerable<Message> messages, IReadOnlyDictionary<string, string> tokens)
         {
+            var turns = messages.ToList();
+            using var meter = new Meter(turns.Sum(message => (long)message.Content.Length));
             var scope = new Scope
             {
-                ["messages"] = messages.Select(message => (object?)new Dictionary<string, object?>
+                ["messages"] = turns.Select(message => (object?)new Dictionary<string, object?>
                 {
                     ["role"] = message.Role,
                     ["content"] = message.Content,
                 }).ToList(),
+                ["tools"] = null,
+                ["documents"] = null,
                 ["add_generation_prompt"] = true,
             };
             foreach (var (name, token) in tokens.Select(entry => (entry.Key, entry.Value)))

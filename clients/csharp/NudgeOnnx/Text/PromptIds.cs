@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.Linq;
 
 namespace NudgeOnnx.Text
@@ -10,9 +11,10 @@ namespace NudgeOnnx.Text
     /// </summary>
     internal sealed class PromptIds
     {
-        // Text that is certain not to change any more is not encoded again; its last characters still may change.
-        private const int SettleAfter = 400;
-        private const int StillOpen = 80;
+        // Text that is certain not to change any more is not encoded again; its last characters still may change. Both count
+        // code points: which ids are settled decides how a prompt is read, and is the same in every language.
+        private const int SettleAfter = 128;
+        private const int StillOpen = 48;
         private const int MostTries = 8;
 
         private readonly Tokenizer _tokenizer;
@@ -22,7 +24,12 @@ namespace NudgeOnnx.Text
         private string _open;
         private int _cut;
 
-        internal PromptIds(Tokenizer tokenizer, string text, bool addPrefix)
+        /// <param name="tokenizer">The model's tokenizer.</param>
+        /// <param name="text">The rendered prompt.</param>
+        /// <param name="addPrefix">Whether the tokenizer's own prefix comes first.</param>
+        /// <param name="answers">The characters of <paramref name="text"/> that earlier answers wrote.</param>
+        internal PromptIds(
+            Tokenizer tokenizer, string text, bool addPrefix, IReadOnlyList<(int Start, int End)>? answers = null)
         {
             _tokenizer = tokenizer;
             var encoding = tokenizer.EncodePrompt(text, addPrefix);
@@ -31,14 +38,23 @@ namespace NudgeOnnx.Text
             _fixed = Ids.Take(encoding.FixedIds).ToList();
             _open = text.Substring(encoding.FixedCharacters);
             // Tokenizers that mark a string's start need something before a text that does not start one.
-            var marksStart = _open.Length > 0 && !tokenizer.Encode(_open).SequenceEqual(Ids.Skip(encoding.FixedIds));
-            _lead = marksStart ? "\n" : "";
-            _leadIds = marksStart ? tokenizer.Encode(_lead).Count : 0;
+            _lead = _open.Length == 0 ? tokenizer.Lead
+                : tokenizer.Encode(_open).SequenceEqual(Ids.Skip(encoding.FixedIds)) ? "" : "\n";
+            _leadIds = _lead.Length > 0 ? tokenizer.Encode(_lead).Count : 0;
             Settle("");
+            var settled = 0;
+            while (settled < Math.Min(_fixed.Count, Ids.Count - 1) && _fixed[settled] == Ids[settled])
+            {
+                settled++;
+            }
+            Blocks = PromptBlocks.Whole(settled, encoding.Spans, answers ?? Array.Empty<(int, int)>());
         }
 
         /// <summary>Ids of the prompt alone.</summary>
         internal List<int> Ids { get; }
+
+        /// <summary>The blocks of the prompt that are read in one pass each, ascending.</summary>
+        internal IReadOnlyList<int> Blocks { get; }
 
         /// <summary>Ids of prompt + <paramref name="text"/>, which must start with what <see cref="Settle"/> last got.</summary>
         internal List<int> Encode(string text)
@@ -51,15 +67,15 @@ namespace NudgeOnnx.Text
         /// <summary>Say that the answer now starts with <paramref name="text"/> for good, so that later calls are quick.</summary>
         internal void Settle(string text)
         {
-            if (_open.Length + text.Length - _cut < SettleAfter || _lead.Length > 0)
+            var tail = _open + text.Substring(_cut);
+            if (CodePoints.Count(tail) < SettleAfter)
             {
                 return;
             }
-            var tail = _open + text.Substring(_cut);
-            var whole = Plain(tail);
-            foreach (var at in WordStarts(tail, tail.Length - StillOpen))
+            var whole = Plain(tail).ToList();
+            foreach (var at in WordStarts(tail))
             {
-                var before = Plain(tail.Substring(0, at));
+                var before = Plain(tail.Substring(0, at)).ToList();
                 if (before.Concat(Plain(tail.Substring(at))).SequenceEqual(whole))
                 {
                     _fixed = _fixed.Concat(before).ToList();
@@ -73,18 +89,35 @@ namespace NudgeOnnx.Text
         private IEnumerable<int> Plain(string text) =>
             text.Length == 0 ? Enumerable.Empty<int>() : _tokenizer.Encode(_lead + text).Skip(_leadIds);
 
-        /// <summary>Places before <paramref name="end"/> where a space follows a word, the latest first.</summary>
-        private static IEnumerable<int> WordStarts(string tail, int end)
+        /// <summary>Places well before the end where a space follows a letter or digit, the latest first.</summary>
+        private static IEnumerable<int> WordStarts(string tail)
         {
-            var found = 0;
-            for (var at = Math.Min(end, tail.Length - 1); at > 1 && found < MostTries; at--)
+            var end = tail.Length;
+            for (var open = 0; open < StillOpen; open++)
             {
-                if (tail[at] == ' ' && char.IsLetterOrDigit(tail[at - 1]))
+                end -= end > 1 && char.IsSurrogatePair(tail[end - 2], tail[end - 1]) ? 2 : 1;
+            }
+            var found = 0;
+            for (var at = end; at > 1 && found < MostTries; at--)
+            {
+                if (tail[at] == ' ' && IsLetterOrNumber(tail, at - 1))
                 {
                     found++;
                     yield return at;
                 }
             }
+        }
+
+        private static bool IsLetterOrNumber(string text, int at)
+        {
+            var start = at > 0 && char.IsSurrogatePair(text[at - 1], text[at]) ? at - 1 : at;
+            return CharUnicodeInfo.GetUnicodeCategory(text, start) switch
+            {
+                UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter
+                    or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter => true,
+                UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => true,
+                _ => false,
+            };
         }
     }
 }

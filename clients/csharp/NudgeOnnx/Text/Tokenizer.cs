@@ -10,14 +10,18 @@ namespace NudgeOnnx.Text
     /// <summary>The ids of a prompt, and where its last special token ends.</summary>
     internal readonly struct PromptEncoding
     {
-        internal PromptEncoding(List<int> ids, int fixedIds, int fixedCharacters)
+        internal PromptEncoding(List<int> ids, List<(int Start, int End)> spans, int fixedIds, int fixedCharacters)
         {
             Ids = ids;
+            Spans = spans;
             FixedIds = fixedIds;
             FixedCharacters = fixedCharacters;
         }
 
         internal List<int> Ids { get; }
+
+        /// <summary>The UTF-16 units of the text that each id stands for; none for what is put before it.</summary>
+        internal List<(int Start, int End)> Spans { get; }
 
         /// <summary>How many ids there are up to the last special token, that one included.</summary>
         internal int FixedIds { get; }
@@ -76,6 +80,7 @@ namespace NudgeOnnx.Text
                 added.Where(token => token.Normalized).Select(token => (_normalizer.Normalize(token.Content), token)));
             _prefix = TokenizerFile.Prefix(TokenizerFile.Part(root, "post_processor"));
             _bytes = BytesOfAll(vocabulary, added, IsByteLevel(name, TokenizerFile.Part(root, "decoder")));
+            Lead = BytesOf(Encode("a").Take(1)).Take(1).SequenceEqual(new[] { (byte)' ' }) ? "\n" : "";
         }
 
         /// <summary>Read a <c>tokenizer.json</c>.</summary>
@@ -94,11 +99,14 @@ namespace NudgeOnnx.Text
             }
         }
 
+        /// <summary>What to encode before a text that does not start a string; empty where the start of one gets no mark.</summary>
+        internal string Lead { get; }
+
         /// <summary>Ids of plain text: no prefix is added, and nothing in it is special.</summary>
         internal List<int> Encode(string text)
         {
             var ids = new List<int>();
-            Encode(text, false, ids, (_, _) => { });
+            Encode(text, false, ids, null, (_, _) => { });
             return ids;
         }
 
@@ -109,15 +117,16 @@ namespace NudgeOnnx.Text
         internal PromptEncoding EncodePrompt(string text, bool addPrefix)
         {
             var ids = new List<int>(addPrefix ? _prefix : Array.Empty<int>());
+            var spans = ids.Select(_ => (0, 0)).ToList();
             var (fixedIds, fixedCharacters) = (ids.Count, 0);
-            Encode(text, true, ids, (token, end) =>
+            Encode(text, true, ids, spans, (token, end) =>
             {
                 if (token.Special)
                 {
                     (fixedIds, fixedCharacters) = (ids.Count, end);
                 }
             });
-            return new PromptEncoding(ids, fixedIds, fixedCharacters);
+            return new PromptEncoding(ids, spans, fixedIds, fixedCharacters);
         }
 
         /// <summary>The UTF-8 bytes that a token stands for; none for a special token or an id beyond the vocabulary.</summary>
@@ -136,14 +145,19 @@ namespace NudgeOnnx.Text
         /// <summary>The text of several tokens, without a character that they only begin.</summary>
         internal string CompleteTextOf(IEnumerable<int> ids) => Utf8Text.Decode(BytesOf(ids), out _);
 
-        /// <summary>Add the ids of a text; <paramref name="found"/> hears of each added token and where it ends.</summary>
-        private void Encode(string text, bool special, List<int> ids, Action<AddedToken, int> found)
+        /// <summary>
+        /// Add the ids of a text, and the characters of each where <paramref name="spans"/> are wanted;
+        /// <paramref name="found"/> hears of each added token and where it ends.
+        /// </summary>
+        private void Encode(
+            string text, bool special, List<int> ids, List<(int Start, int End)>? spans, Action<AddedToken, int> found)
         {
             foreach (var stretch in _verbatim.Find(text, special))
             {
                 if (stretch.Token != null)
                 {
                     ids.Add(stretch.Token.Id);
+                    spans?.Add((stretch.From, stretch.To));
                     found(stretch.Token, stretch.To);
                     continue;
                 }
@@ -166,7 +180,44 @@ namespace NudgeOnnx.Text
                     }
                     found(part.Token, stretch.From + part.To);
                 }
+                if (spans != null)
+                {
+                    spans.AddRange(Spans(plain, ids.Skip(spans.Count)).Select(
+                        span => (span.Start + stretch.From, span.End + stretch.From)));
+                }
             }
+        }
+
+        /// <summary>
+        /// The UTF-16 units of a text that each of its ids stands for, by the bytes that they write; all of them, where the
+        /// ids write another text.
+        /// </summary>
+        private IEnumerable<(int Start, int End)> Spans(string text, IEnumerable<int> ids)
+        {
+            var written = ids.Select(id => BytesOf(id).Length).ToList();
+            // The place in the text of each byte of it, and of its end.
+            var places = new List<int>();
+            for (int at = 0, length; at < text.Length; at += length)
+            {
+                length = CodePoints.LengthAt(text, at);
+                places.AddRange(Enumerable.Repeat(at, Encoding.UTF8.GetByteCount(text.Substring(at, length))));
+            }
+            places.Add(text.Length);
+            var marks = written.Sum() - (places.Count - 1); // a blank that marks the start
+            if (marks is < 0 or > 1)
+            {
+                return written.Select(_ => (0, text.Length));
+            }
+            var spans = new List<(int, int)>();
+            var from = -marks;
+            foreach (var length in written)
+            {
+                var to = from + length;
+                var last = places[Math.Max(0, to - 1)];
+                spans.Add((places[Math.Max(0, from)], to > 0 ? last + CodePoints.LengthAt(text, last) : 0));
+                from = to;
+            }
+            return spans;
         }
 
         private void EncodePart(string text, bool first, List<int> ids)
