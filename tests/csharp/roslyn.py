@@ -64,7 +64,7 @@ def compile_job(arguments: list[str], output: Path, framework: Path) -> bool:
     )
     part = f"{output}.part"
     stream = FileStream(part, FileMode.Create)
-    result = compilation.Emit(stream)
+    result = compilation.Emit(stream, manifestResources=parsed.ManifestResources)
     stream.Dispose()
     problems += [str(d) for d in result.Diagnostics if d.Severity >= DiagnosticSeverity.Warning and not d.IsSuppressed]
     print(*problems[:40], sep="\n", end="\n" if problems else "")

@@ -22,6 +22,9 @@ namespace NudgeOnnx
 
         /// <summary>The caller closed the stream, or has not read it to its end.</summary>
         Cancelled,
+
+        /// <summary>A model failed; <see cref="Answer.Error"/> says why.</summary>
+        Error,
     }
 
     /// <summary>Seconds of wall time, what the models were fed, and memory.</summary>
@@ -58,7 +61,9 @@ namespace NudgeOnnx
     /// <param name="Pieces">The pieces that it came in.</param>
     /// <param name="FinishReason">Why it ended.</param>
     /// <param name="Timings">How long it took.</param>
-    public sealed record Answer(string Text, IReadOnlyList<Piece> Pieces, FinishReason FinishReason, Timings Timings)
+    /// <param name="Error">What went wrong, in one line, where the finish reason is <see cref="FinishReason.Error"/>.</param>
+    public sealed record Answer(
+        string Text, IReadOnlyList<Piece> Pieces, FinishReason FinishReason, Timings Timings, string? Error = null)
     {
         /// <summary>How many tokens of the answer a model wrote.</summary>
         public int TokensOf(Source source) =>
@@ -89,6 +94,7 @@ namespace NudgeOnnx
             json.WriteStartObject();
             json.WriteString("text", Text);
             json.WriteString("finish_reason", FinishReason.ToString().ToLowerInvariant());
+            json.WriteString("error", Error);
             json.WriteNumber("nudging_ratio", NudgingRatio);
             json.WriteStartObject("tokens");
             json.WriteNumber("base", TokensOf(Source.Base));

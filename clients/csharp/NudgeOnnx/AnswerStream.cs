@@ -18,6 +18,7 @@ namespace NudgeOnnx
         private readonly List<Piece> _pieces = new List<Piece>();
         private readonly Timings _timings = new Timings();
         private FinishReason _finish = FinishReason.Cancelled;
+        private string? _error;
         private int _started;
 
         internal AnswerStream(
@@ -29,7 +30,7 @@ namespace NudgeOnnx
 
         /// <summary>The answer so far; its finish reason is <see cref="FinishReason.Cancelled"/> until it has ended.</summary>
         public Answer Answer => new Answer(
-            string.Concat(_pieces.Select(piece => piece.Text)), _pieces.ToArray(), _finish, _timings);
+            string.Concat(_pieces.Select(piece => piece.Text)), _pieces.ToArray(), _finish, _timings, _error);
 
         /// <summary>The pieces. An answer can be gone through once.</summary>
         /// <exception cref="InvalidOperationException">It was gone through before.</exception>
@@ -58,10 +59,25 @@ namespace NudgeOnnx
             {
                 throw new InvalidOperationException("an answer can be gone through once; ask for another stream");
             }
-            foreach (var piece in _write(cancellation, _timings, reason => _finish = reason))
+            using var pieces = _write(cancellation, _timings, reason => _finish = reason).GetEnumerator();
+            while (Advance(pieces))
             {
-                _pieces.Add(piece);
-                yield return piece;
+                _pieces.Add(pieces.Current);
+                yield return pieces.Current;
+            }
+        }
+
+        private bool Advance(IEnumerator<Piece> pieces)
+        {
+            try
+            {
+                return pieces.MoveNext();
+            }
+            catch (Exception error) when (error is not OperationCanceledException)
+            {
+                _finish = FinishReason.Error;
+                _error = error.Message.Split('\n')[0];
+                throw;
             }
         }
     }

@@ -9,6 +9,8 @@ namespace NudgeOnnx
     /// <summary>The options of one answer, checked, with the bundle's defaults where the caller said nothing.</summary>
     internal sealed class Request
     {
+        private const int MostAhead = 256;
+
         /// <exception cref="NudgeException">An option is out of range.</exception>
         internal Request(Manifest manifest, StreamOptions options)
         {
@@ -18,7 +20,8 @@ namespace NudgeOnnx
             DraftTokens = options.DraftTokens ?? defaults.DraftTokens;
             MaxNewTokens = options.MaxNewTokens;
             Stop = options.Stop;
-            SystemPrompt = options.SystemPrompt ?? defaults.SystemPrompt;
+            // An empty default is none; an empty text that was asked for is an empty message.
+            SystemPrompt = options.SystemPrompt ?? (defaults.SystemPrompt.Length > 0 ? defaults.SystemPrompt : null);
             ReadAhead = options.ReadAhead;
             var policy = options.Policy ?? defaults.Policy;
             SharesIds = policy == "token";
@@ -26,9 +29,13 @@ namespace NudgeOnnx
                 Gamma >= 0 && Gamma <= 1,
                 $"gamma must be between 0 and 1, not {Gamma.ToString(CultureInfo.InvariantCulture)}");
             Require(policy is "word" or "token", $"unknown policy '{policy}'; use 'word' or 'token'");
+            foreach (var stop in Stop.Where(stop => stop != null))
+            {
+                Conversation.CheckUnicode(stop, "a stop text");
+            }
             Require(DraftTokens >= 1 && MaxNewTokens >= 1, "DraftTokens and MaxNewTokens must be 1 or more");
             Require(Stop.All(stop => !string.IsNullOrEmpty(stop)), "a stop text must not be empty");
-            Require(!(ReadAhead < 0), "ReadAhead must be null or 0 or more");
+            Require(!(ReadAhead < 0 || ReadAhead > MostAhead), $"ReadAhead must be null or 0 to {MostAhead}");
             Require(
                 !SharesIds || manifest.SharedVocabulary,
                 "policy 'token' needs two models with one vocabulary, and those of this bundle differ");
@@ -44,7 +51,7 @@ namespace NudgeOnnx
 
         internal IReadOnlyList<string> Stop { get; }
 
-        internal string SystemPrompt { get; }
+        internal string? SystemPrompt { get; }
 
         internal int? ReadAhead { get; }
 

@@ -96,15 +96,6 @@ namespace NudgeOnnx.Bundles
 
         private void CheckFiles()
         {
-            foreach (var relative in Manifest.Models.Values.SelectMany(Referenced))
-            {
-                if (!Manifest.Files.ContainsKey(relative))
-                {
-                    throw new BundleException(
-                        $"{ManifestReader.FileName} uses {relative} and does not list it under files; "
-                        + "export the bundle again");
-                }
-            }
             foreach (var (relative, record) in Manifest.Files.Select(entry => (entry.Key, entry.Value)))
             {
                 var file = new FileInfo(PathOf(relative));
@@ -121,8 +112,5 @@ namespace NudgeOnnx.Bundles
                 }
             }
         }
-
-        private static IEnumerable<string> Referenced(ModelRecord model) =>
-            new[] { model.Graph, model.Tokenizer }.Concat(model.ExternalData);
     }
 }

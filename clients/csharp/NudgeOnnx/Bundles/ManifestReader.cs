@@ -35,11 +35,49 @@ namespace NudgeOnnx.Bundles
                     $"bundle format {found} is not supported, this release reads {Major}.x; "
                     + "update this library or export the bundle again");
             }
+            var missing = Roles.Take(2).FirstOrDefault(role => root.TryGetProperty("models", out var models)
+                && models.ValueKind == JsonValueKind.Object && !models.TryGetProperty(role, out _));
+            if (missing != null)
+            {
+                throw new BundleException($"{FileName} lists no '{missing}' model; export the bundle again");
+            }
+            Schema.Check(root);
             var manifest = Fields(new JsonFields(root, "manifest"), version);
-            var missing = Roles.Take(2).FirstOrDefault(role => !manifest.Models.ContainsKey(role));
-            return missing is null
-                ? manifest
-                : throw new BundleException($"{FileName} lists no '{missing}' model; export the bundle again");
+            foreach (var reason in Contradictions(manifest))
+            {
+                throw new BundleException($"{FileName} {reason}; export the bundle again");
+            }
+            return manifest;
+        }
+
+        /// <summary>What fields say against each other, in words that follow the name of the manifest.</summary>
+        private static IEnumerable<string> Contradictions(Manifest manifest)
+        {
+            foreach (var (role, model) in manifest.Models.Select(entry => (entry.Key, entry.Value)))
+            {
+                foreach (var path in model.ExternalData.Prepend(model.Tokenizer).Prepend(model.Graph))
+                {
+                    if (!manifest.Files.ContainsKey(path))
+                    {
+                        yield return $"uses {path} and does not list it under files";
+                    }
+                }
+                var io = model.Io;
+                var inputs = new[] { io.InputIds, io.AttentionMask, io.PositionIds, io.LogitsRows, io.PastKey, io.PastValue };
+                var outputs = new[] { io.Logits, io.Top1Id, io.Top1Probability, io.LogSumExp, io.PresentKey, io.PresentValue };
+                foreach (var (what, names) in new[] { ("input", inputs), ("output", outputs) })
+                {
+                    var twin = names.Where(name => name != null).GroupBy(name => name).FirstOrDefault(same => same.Count() > 1);
+                    if (twin != null)
+                    {
+                        yield return $"names one {what} of the {role} model for two things, \"{twin.Key}\"";
+                    }
+                }
+            }
+            if (manifest.Defaults.Policy == "token" && !manifest.SharedVocabulary)
+            {
+                yield return "has the default policy 'token', which needs one vocabulary, and says that there are two";
+            }
         }
 
         private static JsonDocument Parse(string json)

@@ -66,7 +66,7 @@ namespace NudgeOnnx.Decoding
             var text = Text.Substring(0, cut.Characters);
             if (cut.Inside)
             {
-                var ids = _tokenizer.Encode(text);
+                var ids = _tokenizer.EncodeInside(text);
                 return (ids, new double?[ids.Count], text);
             }
             return (

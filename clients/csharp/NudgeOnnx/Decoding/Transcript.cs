@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 using System.Linq;
 using System.Text;
@@ -33,7 +34,8 @@ namespace NudgeOnnx.Decoding
             if (ids.Count > Room)
             {
                 (ids, top1) = (ids.Take(Room).ToArray(), top1.Take(Room).ToArray());
-                text = Utf8Text.Decode(tokenizer.BytesOf(ids), out _);
+                // Where the text was spelt anew, a tokenizer that normalises may write another; it stays the text's own.
+                text = text.Substring(0, Math.Min(text.Length, Utf8Text.Decode(tokenizer.BytesOf(ids), out _).Length));
             }
             _ids.AddRange(ids);
             _text.Append(text);

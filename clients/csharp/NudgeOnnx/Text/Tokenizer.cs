@@ -111,6 +111,11 @@ namespace NudgeOnnx.Text
         }
 
         /// <summary>
+        /// Ids of plain text inside a longer one: the space that many tokenizers put at the start of a string is not.
+        /// </summary>
+        internal List<int> EncodeInside(string text) => Encode(Lead + text).Skip(Encode(Lead).Count).ToList();
+
+        /// <summary>
         /// Ids of a prompt, in which special tokens are recognised. <paramref name="addPrefix"/> puts what the
         /// post-processor adds (usually BOS) before them.
         /// </summary>
