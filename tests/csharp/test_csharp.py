@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from conformance.texts import all_texts
 from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM, NudgeError
-from nudge_onnx.bundle import Bundle
+from nudge_onnx.bundle import Bundle, Prompt
+from nudge_onnx.runtime.control_tokens import prompt_ids
 from nudge_onnx.runtime.tokenizer import Tokenizer
 
 from .build import ROSLYN, Built, ToolchainError, build, run, unpacked
@@ -103,6 +105,70 @@ def test_bytes_become_the_same_text(client: Built) -> None:
 def test_templates_render_the_same_prompts(client: Built) -> None:
     file = VECTORS / "templates.json"
     assert conform(client, "templates", file) == len(json.loads(file.read_text("utf-8")))
+
+
+CHAT = (
+    "{{ bos }}{% for message in messages %}"
+    "{{ begin + message.role }}\n{{ message.content | trim }}{{ end }}\n{% endfor %}"
+)
+PLAIN = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+TOKENS = {"bos": "<s>", "begin": "<|im_start|>", "end": "<|im_end|>"}
+
+
+def test_prompts_have_the_same_blocks(client: Built, tmp_path: Path) -> None:
+    texts = [text for text in all_texts(seed=5, count=600) if text.strip()]
+    draw = random.Random(7)
+    vectors = []
+    for path in [*VECTORS.glob("bundles/*/*/tokenizer.json"), *VECTORS.glob("tokenizers/*.json")]:
+        tokenizer = Tokenizer(path)
+        for number in range(16):
+            roles = ("user", "assistant", "user") if number % 2 else ("user",)
+            messages = [
+                {"role": role, "content": " ".join(draw.choices(texts, k=draw.choice((1, 8, 30))))} for role in roles
+            ]
+            template = draw.choice((CHAT, PLAIN))
+            prompt = prompt_ids(Prompt(template, TOKENS), messages, tokenizer, "base", "allow")
+            answer = draw.choice(texts)
+            vectors.append(
+                {"file": str(path.resolve()), "template": template, "tokens": TOKENS, "messages": messages}
+                | {"ids": prompt.ids, "blocks": prompt.blocks, "answer": answer, "answer_ids": prompt.encode(answer)}
+            )
+    assert sum(len(vector["blocks"]) for vector in vectors) > 50
+    assert any(0 < len(vector["blocks"]) < len(vector["ids"]) // 128 - 1 for vector in vectors)
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps(vectors), encoding="utf-8")
+    assert conform(client, "prompts", file) == 3 * len(vectors)
+
+
+def test_the_same_rows_share_bits(
+    client: Built, tiny_word_pair: Pair, tiny_steady_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUDGE_ONNX_CACHE", str(tmp_path))
+    for number, bundle in enumerate((tiny_word_pair.bundle, tiny_steady_bundle), 1):
+        for _ in range(2):
+            done = run([*client.conformance, "rows", str(bundle)])
+            assert done.returncode == 0, done.stderr
+            with NudgedLM.load(bundle, cache_dir=tmp_path / "python") as lm:
+                assert json.loads(done.stdout) == lm.row_bits
+        # Both models, remembered once.
+        assert len(list(tmp_path.glob("rows-*.txt"))) == 2 * number
+
+
+def test_what_was_remembered_of_rows_is_believed_or_asked_again(
+    client: Built, tiny_steady_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUDGE_ONNX_CACHE", str(tmp_path))
+    found = json.loads(run([*client.conformance, "rows", str(tiny_steady_bundle)]).stdout)
+    files = list(tmp_path.glob("rows-*.txt"))
+    for file in files:
+        file.write_text("None\n" + file.read_text().split("\n", 1)[1])
+    assert json.loads(run([*client.conformance, "rows", str(tiny_steady_bundle)]).stdout) == dict.fromkeys(
+        found, "none"
+    )
+    for damage in ("", "All", "Most\nx", "All\nanother processor"):
+        for file in files:
+            file.write_text(damage)
+        assert json.loads(run([*client.conformance, "rows", str(tiny_steady_bundle)]).stdout) == found
 
 
 READ_AHEAD = pytest.mark.parametrize("read_ahead", [(), ("0",), ("4",)], ids=["measured", "0", "4"])

@@ -6,9 +6,10 @@ using System.Text.Json;
 namespace NudgeOnnx.Conformance
 {
     /// <summary>
-    /// Reads vectors and says where this library differs: <c>tokenizer|utf8|templates FILE</c>, <c>traces FILE
+    /// Reads vectors and says where this library differs: <c>tokenizer|utf8|templates|prompts FILE</c>, <c>traces FILE
     /// [READ_AHEAD]</c>. Files that a vector names are relative to it. <c>streams BUNDLE</c> tries what a caller may do with
-    /// streams. Prints each difference and then, as JSON, how many comparisons held and did not.
+    /// streams. Prints each difference and then, as JSON, how many comparisons held and did not. <c>rows BUNDLE</c> prints
+    /// which passes share bits here.
     /// </summary>
     internal static class Program
     {
@@ -19,6 +20,13 @@ namespace NudgeOnnx.Conformance
             {
                 StreamCases.Check(arguments[1], report).GetAwaiter().GetResult();
                 return report.Print();
+            }
+            if (arguments[0] == "rows")
+            {
+                using var model = NudgedModel.Load(arguments[1]);
+                Console.WriteLine(JsonSerializer.Serialize(
+                    model.RowBits.ToDictionary(one => one.Key, one => one.Value.ToString().ToLowerInvariant())));
+                return 0;
             }
             var file = Path.GetFullPath(arguments[1]);
             using var document = JsonDocument.Parse(File.ReadAllBytes(file));
@@ -42,6 +50,12 @@ namespace NudgeOnnx.Conformance
                     foreach (var one in cases)
                     {
                         TextCases.CheckTemplate(one, report);
+                    }
+                    break;
+                case "prompts":
+                    foreach (var one in cases)
+                    {
+                        PromptCases.Check(one, folder, report);
                     }
                     break;
                 case "traces":

@@ -42,6 +42,7 @@ namespace NudgeOnnx.Text
         private readonly AddedTokens _verbatim;
         private readonly AddedTokens _normalized;
         private readonly int[] _prefix;
+        private readonly bool _byteLevel;
         private readonly byte[][] _bytes;
 
         private Tokenizer(string name, JsonElement root)
@@ -79,7 +80,8 @@ namespace NudgeOnnx.Text
             _normalized = new AddedTokens(
                 added.Where(token => token.Normalized).Select(token => (_normalizer.Normalize(token.Content), token)));
             _prefix = TokenizerFile.Prefix(TokenizerFile.Part(root, "post_processor"));
-            _bytes = BytesOfAll(vocabulary, added, IsByteLevel(name, TokenizerFile.Part(root, "decoder")));
+            _byteLevel = IsByteLevel(name, TokenizerFile.Part(root, "decoder"));
+            _bytes = BytesOfAll(vocabulary, added, _byteLevel);
             Lead = BytesOf(Encode("a").Take(1)).Take(1).SequenceEqual(new[] { (byte)' ' }) ? "\n" : "";
         }
 
@@ -205,7 +207,9 @@ namespace NudgeOnnx.Text
             for (int at = 0, length; at < text.Length; at += length)
             {
                 length = CodePoints.LengthAt(text, at);
-                places.AddRange(Enumerable.Repeat(at, Encoding.UTF8.GetByteCount(text.Substring(at, length))));
+                // SentencePiece reads its own mark of a blank as a blank.
+                var bytes = !_byteLevel && text[at] == '\u2581' ? 1 : Encoding.UTF8.GetByteCount(text.Substring(at, length));
+                places.AddRange(Enumerable.Repeat(at, bytes));
             }
             places.Add(text.Length);
             var marks = written.Sum() - (places.Count - 1); // a blank that marks the start
