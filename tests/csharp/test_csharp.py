@@ -236,6 +236,19 @@ def test_streams_may_be_awaited_left_cancelled_and_run_in_parallel(client: Built
     assert conform(client, "streams", VECTORS / "bundles" / name) == 17
 
 
+@pytest.mark.parametrize("kind", ["fp32", "int8", "wide", "growing"])
+def test_a_fault_in_any_pass_leaves_a_cache_to_rely_on(
+    client: Built,
+    kind: str,
+    tiny_word_pair: Pair,
+    tiny_wide_pair: Pair,
+    tiny_steady_bundle: Path,
+    tiny_growing_bundle: Path,
+) -> None:
+    bundles = {"fp32": tiny_word_pair.bundle, "int8": tiny_steady_bundle, "wide": tiny_wide_pair.bundle}
+    assert conform(client, "faults", bundles.get(kind, tiny_growing_bundle)) >= 12
+
+
 # --- the console sample
 
 

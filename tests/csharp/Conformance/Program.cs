@@ -9,7 +9,7 @@ namespace NudgeOnnx.Conformance
     /// Reads vectors and says where this library differs: <c>tokenizer|utf8|templates|prompts FILE</c>, <c>traces FILE
     /// [READ_AHEAD]</c>. Files that a vector names are relative to it. <c>streams BUNDLE</c> tries what a caller may do with
     /// streams. Prints each difference and then, as JSON, how many comparisons held and did not. <c>rows BUNDLE</c> prints
-    /// which passes share bits here.
+    /// which passes share bits here. <c>faults BUNDLE</c> lets passes fail.
     /// </summary>
     internal static class Program
     {
@@ -19,6 +19,11 @@ namespace NudgeOnnx.Conformance
             if (arguments[0] == "streams")
             {
                 StreamCases.Check(arguments[1], report).GetAwaiter().GetResult();
+                return report.Print();
+            }
+            if (arguments[0] == "faults")
+            {
+                FaultCases.Check(arguments[1], report);
                 return report.Print();
             }
             if (arguments[0] == "rows")

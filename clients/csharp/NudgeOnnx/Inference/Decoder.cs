@@ -78,6 +78,9 @@ namespace NudgeOnnx.Inference
             _blocks.RemoveAll(block => block * PromptBlocks.Size >= length);
         }
 
+        /// <summary>Let the pass that runs, or the next one, end with an error, or no longer.</summary>
+        internal void Terminate(bool passes) => _runOptions.Terminate = passes;
+
         /// <summary>Start behind so many positions of noise: reading as many ids would take long.</summary>
         internal void Pretend(int length)
         {
