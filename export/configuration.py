@@ -44,6 +44,7 @@ def load_config(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
         _check_content(checkpoint, file)
     config = model_config(checkpoint, trust_remote_code=trust_remote_code)
     _check_architecture(config)
+    _check_falcon(config)
     text = config.get_text_config(decoder=True)
     if (length := context_length(text)) < _LEAST_CONTEXT:
         raise SourceError(f"{checkpoint} reads texts of up to {length} tokens; a bundle needs {_LEAST_CONTEXT} or more")
@@ -138,6 +139,19 @@ def _check_format(quantised: Mapping[str, Any], checkpoint: Path) -> None:
             f"{checkpoint} is quantised with {_FORMATS.get(method, method)}, which is not read here; "
             "give the unquantised checkpoint that it was made from, or a GGUF file of it"
         )
+
+
+def _check_falcon(config: Any) -> None:
+    """Two kinds of Falcon that would be exported as another model, or fail deep inside Optimum."""
+    if config.model_type != "falcon":
+        return
+    why = None
+    if getattr(config, "new_decoder_architecture", False):
+        why = "with the new decoder (40b and later) has a cache that Optimum traces in another shape"
+    elif getattr(config, "alibi", False):
+        why = "with ALiBi (falcon-rw) rounds its positions to bfloat16, which a graph does not"
+    if why:
+        raise ExportError(f"architecture 'falcon' {why}; see docs/export.md for architectures that are tested")
 
 
 def _check_architecture(config: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import onnx
@@ -11,9 +12,10 @@ from nudge_onnx.errors import ExportError
 
 from .passes.uncertainty_head import LOG_SUM_EXP, TOP1_ID, TOP1_PROBABILITY
 
-__all__ = ["cache_shape", "graph_io", "vocabulary_size"]
+__all__ = ["cache_shape", "float_weights", "graph_io", "vocabulary_size"]
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 _DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.INT8: "int8"}
 _KNOWN = {"input_ids", "attention_mask", "position_ids"}
 
@@ -69,3 +71,15 @@ def vocabulary_size(model: onnx.ModelProto, configured: int) -> int:
         if value.name == "logits" and (dims := value.type.tensor_type.shape.dim):
             return int(dims[-1].dim_value) or configured
     return configured
+
+
+def float_weights(model: onnx.ModelProto) -> int:
+    """How many weights of matrices and tables are floats: those that quantisation has left as they were."""
+    matrices = {
+        name for node in model.graph.node if node.op_type in ("MatMul", "Gemm", "Gather") for name in node.input
+    }
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.name in matrices and tensor.data_type in _FLOATS and len(tensor.dims) > 1
+    )

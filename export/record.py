@@ -12,7 +12,7 @@ from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
 
 from .calibrate import WINDOW, Calibration, calibration_text
 from .configuration import context_length, original_context
-from .inspect_graph import cache_shape, graph_io, vocabulary_size
+from .inspect_graph import cache_shape, float_weights, graph_io, vocabulary_size
 from .optimum_graph import optimum_graph
 from .passes import (
     INT8_CACHE,
@@ -63,6 +63,7 @@ class _Graph:
     windows: tuple[int, ...]
     """Sliding windows behind which it reads the end of the cache only."""
     files: tuple[str, ...]
+    float_weights: int
 
 
 def export_model(
@@ -97,6 +98,7 @@ def export_model(
         architecture=config.model_type,
         precision=conversion.precision,
         parameters=reference.parameters,
+        float_weights=graph.float_weights,
         context_length=graph.context_length,
         vocabulary_size=graph.vocabulary_size,
         end_token_ids=end_token_ids(checkpoint.folder, config, tokenizer),
@@ -163,6 +165,7 @@ def _write_graph(
         vocabulary_size=vocabulary_size(model, config.vocab_size),
         passes=result.applied + smoothed + finished,
         windows=windows(Graph(model)),
+        float_weights=float_weights(model),
         files=_save(model, folder),
     )
     if graph.files and conversion.target == "cpu" and conversion.precision != "fp16":

@@ -140,6 +140,8 @@ class ModelRecord:
     io: GraphIO = field(default_factory=GraphIO)
     external_data: tuple[str, ...] = ()
     parameters: int | None = None
+    float_weights: int | None = None
+    """Weights of matrices and tables that are floats; `None`: not known."""
     passes: tuple[str, ...] = ()
     steady_rows: bool = False
     """Where it was exported, on a CPU, a row had the same bits in a pass of any size (of fewer than `prompt_rows`)."""

@@ -56,7 +56,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 """Configuration of each architecture. Sliding windows are shorter than the tests' prompts."""
 
 MIXTURE: dict[str, Any] = {"head_dim": 32, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
-ARCHITECTURES_OF_EXPERTS: dict[str, dict[str, Any]] = {"qwen3_moe": SIZES | MIXTURE}
+BATCHED: dict[str, Any] = {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16}
+ARCHITECTURES_OF_EXPERTS: dict[str, dict[str, Any]] = {
+    "qwen3_moe": SIZES | MIXTURE,
+    "gpt_oss": SIZES | BATCHED | {"intermediate_size": 64, "rope_scaling": None},
+}
 """Likewise of mixtures of experts: what each of them reads depends on the text."""
 
 OTHER_HEADS: dict[str, dict[str, Any]] = {
@@ -77,6 +81,7 @@ CLASSES = {
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
     "qwen3_moe": "Qwen3Moe",
+    "gpt_oss": "GptOss",
     "phi3": "Phi3",
     "gpt2": "GPT2",
     "gpt_neox": "GPTNeoX",

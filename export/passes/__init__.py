@@ -24,6 +24,7 @@ from .int8_cache import Floats, int8_cache
 from .join_branches import join_branches
 from .last_rows import LOGITS_ROWS, last_rows
 from .prompt_attention import PROMPT_ROWS, prompt_attention
+from .separate_experts import separate_experts
 from .separate_heads import separate_heads
 from .shared_embedding import shared_embedding
 from .smooth_inputs import smooth_inputs, smoothable
@@ -58,6 +59,8 @@ _CONTRIB: dict[str, Pass] = {
     "shared-embedding": shared_embedding,
     "fuse-skip-norms": fuse_skip_norms,
 }
+_QUANTISABLE: dict[str, Pass] = {"separate-experts": separate_experts}
+"""Worth their nodes only where weights get fewer bits."""
 
 SMOOTH_INPUTS = "smooth-inputs"
 INT8_CACHE = "int8-cache"
@@ -65,7 +68,7 @@ PROMPT_ATTENTION = "prompt-attention"
 HALF_ATTENTION = "half-attention"
 _FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", "join-branches", HALF_ATTENTION, "uncertainty-head")
 
-PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, SMOOTH_INPUTS, *_FINISHING)
+PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_QUANTISABLE, SMOOTH_INPUTS, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
 
 
@@ -97,13 +100,14 @@ def apply(
     """Run every pass that recognises the graph. `model` is edited in place: weights are not held twice.
 
     `model` is Optimum's text-generation-with-past graph with its weights loaded; `config` is the checkpoint's
-    configuration (the text model's, where there are several); `skip` names passes to leave out; `portable` keeps to
-    standard operators. Raises `ValueError` for an unknown name in `skip`.
+    configuration (the text model's, where there are several); `precision` is what its weights will get; `skip` names
+    passes to leave out; `portable` keeps to standard operators. Raises `ValueError` for an unknown name in `skip`.
     """
     if unknown := set(skip) - set(PASSES):
         raise ValueError(f"unknown pass {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
     graph = Graph(model)
-    applied = _run({**_PORTABLE, **({} if portable else _CONTRIB)}, graph, config, skip)
+    quantisable = _QUANTISABLE if precision.startswith("int") else {}
+    applied = _run({**_PORTABLE, **({} if portable else {**_CONTRIB, **quantisable})}, graph, config, skip)
     return Result(
         model=model,
         applied=applied,

@@ -66,7 +66,7 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
         ("licence", source.licence or "not stated by its source"),
         ("model", f"{model.architecture}, {_millions(model.parameters)}vocabulary {model.vocabulary_size:,}"),
         ("context", f"{model.context_length:,} tokens"),
-        ("precision", f"{model.precision}, {size / 1e6:,.1f} MB with its tokenizer"),
+        ("precision", f"{model.precision}{_in_floats(model)}, {size / 1e6:,.1f} MB with its tokenizer"),
         ("cache", f"{model.cache.kind}, {model.cache.dtype}{_COPIED if model.cache.kind == 'growing' else ''}"),
         ("memory", _memory(bundle, model)),
         ("passes", ", ".join(model.passes) or "none"),
@@ -95,6 +95,13 @@ def _memory(bundle: Bundle, model: ModelRecord) -> str:
         f"{weights / 2**20:,.1f} MiB of weights, {token / 2**10:,.1f} KiB of cache a token "
         f"({token * model.context_length / 2**20:,.1f} MiB for the whole context)"
     )
+
+
+def _in_floats(model: ModelRecord) -> str:
+    """What is left as it was where the others have fewer bits."""
+    if not model.precision.startswith("int") or not model.float_weights:
+        return ""
+    return f" ({model.float_weights / 1e6:,.1f} M weights stay in floats)"
 
 
 def _millions(parameters: int | None) -> str:

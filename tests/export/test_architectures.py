@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from conftest import ExportTiny
-from tiny import ARCHITECTURES, OTHER_HEADS, tiny_checkpoint
+from safetensors.torch import load_file, save_file
+from tiny import ARCHITECTURES, ARCHITECTURES_OF_EXPERTS, OTHER_HEADS, tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
 from nudge_onnx.errors import ExportError
 from nudge_onnx.export.configuration import load_config
 from nudge_onnx.export.graph_runner import GraphRunner
+from nudge_onnx.export.loading import load_model
 
 TEXT = "The sky is blue because small molecules scatter short waves, 12 + 30 is 42, and 日本語 too. " * 3
 KINDS = {"prefill": [60], "step": [40, *[1] * 20], "chunk": [30, 7, 1, 22], "from_nothing_by_steps": [1] * 20}
@@ -90,15 +96,37 @@ def test_quantised_weights_stay_close(
     assert (exported.bundle / "base" / "model.onnx").stat().st_size < full.stat().st_size
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES_OF_EXPERTS)
 @pytest.mark.parametrize(("precision", "most_kl"), [("int8", 0.05), ("int4", 0.5), ("int4-all", 0.6)])
-def test_experts_that_read_a_part_of_the_text_are_quantised(
-    precision: str, most_kl: float, export_tiny: ExportTiny
-) -> None:
-    exported = export_tiny("qwen3_moe", precision=precision)
+def test_experts_are_quantised(architecture: str, precision: str, most_kl: float, export_tiny: ExportTiny) -> None:
+    exported = export_tiny(architecture, precision=precision)
     assert exported.record.parity is not None
     assert exported.record.parity.kl <= most_kl
     graph = onnx.load(exported.bundle / exported.record.graph).graph
     assert "MatMul" not in {node.op_type for node in graph.node if "experts" in node.name}
+    # What is left are the embedding and the routers, whose matrices are small.
+    assert exported.record.float_weights is not None
+    assert 320 * 64 <= exported.record.float_weights < 1.1 * 320 * 64
+
+
+def test_experts_in_mxfp4_are_unpacked(export_tiny: ExportTiny, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(export_tiny("gpt_oss", precision="int8").checkpoint, tmp_path / "packed"))
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inputs, outputs = weights.pop(name).shape
+        shape = (experts, outputs, inputs // 32)
+        weights[f"{name}_blocks"] = torch.randint(0, 256, (*shape, 16), dtype=torch.uint8)
+        weights[f"{name}_scales"] = torch.full(shape, 123, dtype=torch.uint8)  # 2 ** (123 - 127)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "mxfp4"}}))
+    model = load_model(folder)
+    unpacked = model.model.layers[0].mlp.experts.gate_up_proj
+    levels = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6]) / 16
+    assert unpacked.dtype == torch.float32
+    assert unpacked.shape == (4, 64, 128)
+    assert torch.isin(unpacked.abs(), levels).all()
+    assert unpacked.abs().max() == levels[-1]
 
 
 @pytest.mark.parametrize("architecture", OTHER_HEADS)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from tiny import tiny_checkpoint
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, FalconConfig
 
-from nudge_onnx.errors import NudgeError, SourceError
+from nudge_onnx.errors import ExportError, NudgeError, SourceError
 from nudge_onnx.export.configuration import context_length, load_config
 from nudge_onnx.export.loading import load_model
 from nudge_onnx.export.pipeline import Request, export
@@ -69,6 +69,19 @@ def test_what_makes_no_sense_or_is_not_read_is_one_line(values: dict[str, Any], 
     with pytest.raises(NudgeError, match=line) as caught:
         read(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"new_decoder_architecture": True}, r"'falcon' with the new decoder \(40b and later\) has a cache"),
+        ({"alibi": True}, r"'falcon' with ALiBi \(falcon-rw\) rounds its positions to bfloat16"),
+    ],
+)
+def test_falcons_that_would_become_another_model_are_refused(values: dict[str, Any], line: str, tmp_path: Path) -> None:
+    FalconConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, **values).save_pretrained(tmp_path)
+    with pytest.raises(ExportError, match=line):
+        load_config(tmp_path)
 
 
 def test_generation_settings_are_read_as_closely(folder: Path) -> None:
