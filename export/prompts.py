@@ -68,7 +68,7 @@ def _chosen_template(tokenizer: Any, chosen: str) -> str:
 def _check_rows(tokenizer: Any, template: str, rows: int, name: str) -> None:
     asked = [{"role": "user", "content": "Why?"}]
     try:
-        ids = tokenizer.apply_chat_template(asked, template, add_generation_prompt=True, tokenize=True)
+        ids = tokenizer.apply_chat_template(asked, chat_template=template, add_generation_prompt=True, tokenize=True)
     except Exception:  # a template may ask for more than one message, and says so to those who use it
         return
     if unknown := next((number for number in ids if number >= rows), None):
