@@ -233,7 +233,7 @@ def test_passes_of_one_row_give_the_same_answers(
 
 @pytest.mark.parametrize("name", ["word", "token"])
 def test_streams_may_be_awaited_left_cancelled_and_run_in_parallel(client: Built, name: str) -> None:
-    assert conform(client, "streams", VECTORS / "bundles" / name) == 17
+    assert conform(client, "streams", VECTORS / "bundles" / name) == 23
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8", "wide", "growing"])

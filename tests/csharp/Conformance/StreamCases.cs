@@ -3,6 +3,9 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using NudgeOnnx.Bundles;
+using NudgeOnnx.Decoding;
+using NudgeOnnx.Text;
 
 namespace NudgeOnnx.Conformance
 {
@@ -12,8 +15,45 @@ namespace NudgeOnnx.Conformance
         private const string Prompt = "the cat sat on a mat";
         private static readonly StreamOptions Options = new StreamOptions { Gamma = 0.3, MaxNewTokens = 40 };
 
+        /// <summary>A stop text inside a piece whose ids write less than its text, as where a tokenizer normalises.</summary>
+        private static void EndsInsideAPiece(string bundle, Report report)
+        {
+            var opened = Bundle.Open(bundle);
+            var tokenizer = Tokenizer.Open(opened.PathOf(opened.Manifest.Models["base"].Tokenizer));
+            var piece = new Piece("what is there is long", Source.Base, tokenizer.Encode("a").Take(1).ToArray(), new double?[] { 1 });
+            var cut = new StopTexts(new Given(piece), new[] { "long" }, _ => tokenizer).Run().Single();
+            report.Compare("cut inside a piece", "what is there is  1", $"{cut.Text} {cut.TokenIds.Count}");
+        }
+
+        /// <summary>System messages stay what and where they are; an empty one that was asked for is one.</summary>
+        private static void Conversations(Report report)
+        {
+            static string Roles(string? system, params string[] roles) => string.Join(
+                " ", Conversation.Checked(roles.Select(role => new Message(role, "x")), system).Select(turn => turn.Role + turn.Content));
+            report.Compare("two systems", "systemx userx systemx userx", Roles("y", "system", "user", "system", "user"));
+            report.Compare("an empty system", "system userx", Roles("", "user"));
+            report.Compare("no system", "userx", Roles(null, "user"));
+            Throws<NudgeException>("half a character", report, () => Conversation.Checked(new[] { new Message("user", "\ud800") }, null));
+            Throws<NudgeException>("nobody asks", report, () => Conversation.Checked(new[] { new Message("system", "x") }, null));
+        }
+
+        private sealed class Given : IPieces
+        {
+            private readonly Piece _piece;
+
+            internal Given(Piece piece) => _piece = piece;
+
+            /// <inheritdoc/>
+            public FinishReason Finish => FinishReason.Length;
+
+            /// <inheritdoc/>
+            public IEnumerable<Piece> Run() => new[] { _piece };
+        }
+
         internal static async Task Check(string bundle, Report report)
         {
+            EndsInsideAPiece(bundle, report);
+            Conversations(report);
             var model = NudgedModel.Load(bundle);
             var wanted = model.Generate(Prompt, Options);
             void Same(string what, Answer answer) => report.Compare(what, Shown(wanted), Shown(answer));
