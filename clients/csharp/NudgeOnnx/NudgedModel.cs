@@ -102,7 +102,7 @@ namespace NudgeOnnx
             _pool.ThrowIfClosed();
             var request = new Request(Bundle.Manifest, options ?? new StreamOptions());
             var turns = Conversation.Checked(messages, request.SystemPrompt);
-            var (baseIds, nudgeIds) = (Prompt("base", turns), Prompt("nudge", turns));
+            var (baseIds, nudgeIds) = (Prompt("base", turns, request.ControlTokens), Prompt("nudge", turns, request.ControlTokens));
             return new AnswerStream(
                 (cancellation, timings, finish) => Write(request, baseIds, nudgeIds, cancellation, timings, finish),
                 cancellationToken);
@@ -143,11 +143,10 @@ namespace NudgeOnnx
             return stream.Answer;
         }
 
-        private PromptIds Prompt(string role, IReadOnlyList<Message> messages)
+        private PromptIds Prompt(string role, IReadOnlyList<Message> messages, ControlTokens controlTokens)
         {
             var model = Bundle.Manifest.Models[role];
-            var text = _templates[role].Render(messages, model.Prompt.Tokens);
-            var prompt = new PromptIds(_tokenizers[role], text, model.Prompt.AddBos, PromptBlocks.Answers(text, messages));
+            var prompt = PromptIds.Of(_tokenizers[role], _templates[role], model.Prompt, messages, controlTokens, role);
             if (prompt.Ids.Count == 0)
             {
                 throw new NudgeException($"the prompt of the {role} model is empty; write something");

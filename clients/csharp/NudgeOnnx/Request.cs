@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
@@ -23,6 +24,8 @@ namespace NudgeOnnx
             // An empty default is none; an empty text that was asked for is an empty message.
             SystemPrompt = options.SystemPrompt ?? (defaults.SystemPrompt.Length > 0 ? defaults.SystemPrompt : null);
             ReadAhead = options.ReadAhead;
+            ControlTokens = options.ControlTokens;
+            Require(Enum.IsDefined(typeof(ControlTokens), ControlTokens), $"unknown ControlTokens {ControlTokens}");
             var policy = options.Policy ?? defaults.Policy;
             SharesIds = policy == "token";
             Require(
@@ -54,6 +57,8 @@ namespace NudgeOnnx
         internal string? SystemPrompt { get; }
 
         internal int? ReadAhead { get; }
+
+        internal ControlTokens ControlTokens { get; }
 
         /// <summary>Whether ids pass over unchanged (policy <c>token</c>); else text does (<c>word</c>).</summary>
         internal bool SharesIds { get; }

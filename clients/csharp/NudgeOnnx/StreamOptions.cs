@@ -27,6 +27,9 @@ namespace NudgeOnnx
         /// <summary>Instruction for both models; empty for none.</summary>
         public string? SystemPrompt { get; init; }
 
+        /// <summary>What happens to messages that spell a special token of a model.</summary>
+        public ControlTokens ControlTokens { get; init; } = ControlTokens.Allow;
+
         /// <summary>
         /// How many guessed tokens the base model reads ahead: 0 for none, <c>null</c> for what measured costs
         /// recommend. It changes the speed and never the answer.

@@ -1,6 +1,8 @@
+using System;
 using System.IO;
 using System.Linq;
 using System.Text.Json;
+using NudgeOnnx.Bundles;
 using NudgeOnnx.Templates;
 using NudgeOnnx.Text;
 
@@ -16,10 +18,25 @@ namespace NudgeOnnx.Conformance
             var messages = vector.GetProperty("messages").EnumerateArray().Select(TraceCases.Message).ToList();
             var tokens = vector.GetProperty("tokens").EnumerateObject()
                 .ToDictionary(token => token.Name, token => token.Value.GetString()!);
-            var text = new Template(vector.GetProperty("template").GetString()!).Render(messages, tokens);
-            var prompt = new PromptIds(tokenizer, text, false, PromptBlocks.Answers(text, messages));
-            var name = $"{file}: {vector.GetProperty("messages")}";
-            report.Compare(name, TokenizerCases.Ids(vector.GetProperty("ids")), TokenizerCases.Joined(prompt.Ids));
+            var record = new PromptRecord(vector.GetProperty("template").GetString()!, tokens, false);
+            var way = Enum.Parse<ControlTokens>(vector.GetProperty("control_tokens").GetString()!, ignoreCase: true);
+            var name = $"{file}, {way}: {vector.GetProperty("messages")}";
+            PromptIds prompt;
+            try
+            {
+                prompt = PromptIds.Of(tokenizer, new Template(record.Template), record, messages, way, "base");
+            }
+            catch (NudgeException) when (!vector.TryGetProperty("ids", out _))
+            {
+                report.Agree();
+                return;
+            }
+            var wanted = vector.TryGetProperty("ids", out var ids) ? TokenizerCases.Ids(ids) : "refused";
+            report.Compare(name, wanted, TokenizerCases.Joined(prompt.Ids));
+            if (!vector.TryGetProperty("blocks", out _))
+            {
+                return;
+            }
             report.Compare(
                 $"{name}, blocks", TokenizerCases.Ids(vector.GetProperty("blocks")), TokenizerCases.Joined(prompt.Blocks));
             var answer = vector.GetProperty("answer").GetString()!;

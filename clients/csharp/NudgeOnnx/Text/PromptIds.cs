@@ -2,6 +2,8 @@ using System;
 using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
+using NudgeOnnx.Bundles;
+using NudgeOnnx.Templates;
 
 namespace NudgeOnnx.Text
 {
@@ -28,11 +30,17 @@ namespace NudgeOnnx.Text
         /// <param name="text">The rendered prompt.</param>
         /// <param name="addPrefix">Whether the tokenizer's own prefix comes first.</param>
         /// <param name="answers">The characters of <paramref name="text"/> that earlier answers wrote.</param>
+        /// <param name="hidden">What in it is read as text, though it spells special tokens.</param>
         internal PromptIds(
-            Tokenizer tokenizer, string text, bool addPrefix, IReadOnlyList<(int Start, int End)>? answers = null)
+            Tokenizer tokenizer,
+            string text,
+            bool addPrefix,
+            IReadOnlyList<(int Start, int End)>? answers = null,
+            HiddenTokens? hidden = null)
         {
             _tokenizer = tokenizer;
-            var encoding = tokenizer.EncodePrompt(text, addPrefix);
+            var encoding = tokenizer.EncodePrompt(text, addPrefix, hidden);
+            text = hidden?.Shown(text) ?? text;
             Ids = encoding.Ids;
             // Up to its last special token a prompt never changes; the rest may join with the text that follows.
             _fixed = Ids.Take(encoding.FixedIds).ToList();
@@ -48,6 +56,49 @@ namespace NudgeOnnx.Text
                 settled++;
             }
             Blocks = PromptBlocks.Whole(settled, encoding.Spans, answers ?? Array.Empty<(int, int)>());
+        }
+
+        /// <summary>
+        /// The prompt of a conversation. With <see cref="ControlTokens.Refuse"/> and <see cref="ControlTokens.Escape"/> the
+        /// template alone writes special tokens.
+        /// </summary>
+        /// <exception cref="NudgeException">A message spells a special token, and that is refused.</exception>
+        /// <exception cref="TemplateException">The template refuses the conversation.</exception>
+        internal static PromptIds Of(
+            Tokenizer tokenizer,
+            Template template,
+            PromptRecord prompt,
+            IReadOnlyList<Message> messages,
+            ControlTokens controlTokens,
+            string role)
+        {
+            HiddenTokens? hidden = null;
+            if (controlTokens == ControlTokens.Refuse)
+            {
+                Refuse(tokenizer, messages, role);
+            }
+            if (controlTokens != ControlTokens.Allow)
+            {
+                var texts = prompt.Tokens.Values.Append(prompt.Template).Concat(messages.Select(message => message.Content));
+                var marks = new HiddenTokens(tokenizer, texts);
+                messages = messages.Select(message => message with { Content = marks.Hide(message.Content) }).ToList();
+                hidden = marks;
+            }
+            var text = template.Render(messages, prompt.Tokens);
+            return new PromptIds(tokenizer, text, prompt.AddBos, PromptBlocks.Answers(text, messages), hidden);
+        }
+
+        private static void Refuse(Tokenizer tokenizer, IReadOnlyList<Message> messages, string role)
+        {
+            foreach (var message in messages)
+            {
+                foreach (var (start, end) in tokenizer.SpecialSpans(message.Content))
+                {
+                    throw new NudgeException(
+                        $"a message of role {message.Role} spells '{message.Content.Substring(start, end - start)}', a control "
+                        + $"token of the {role} model; take it out, or set ControlTokens to Escape");
+                }
+            }
         }
 
         /// <summary>Ids of the prompt alone.</summary>

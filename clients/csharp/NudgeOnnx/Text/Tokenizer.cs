@@ -82,6 +82,7 @@ namespace NudgeOnnx.Text
             _prefix = TokenizerFile.Prefix(TokenizerFile.Part(root, "post_processor"));
             _byteLevel = IsByteLevel(name, TokenizerFile.Part(root, "decoder"));
             _bytes = BytesOfAll(vocabulary, added, _byteLevel);
+            SpecialTokens = added.Where(token => token.Special).Select(token => token.Content).Distinct().ToList();
             Lead = BytesOf(Encode("a").Take(1)).Take(1).SequenceEqual(new[] { (byte)' ' }) ? "\n" : "";
         }
 
@@ -119,22 +120,32 @@ namespace NudgeOnnx.Text
 
         /// <summary>
         /// Ids of a prompt, in which special tokens are recognised. <paramref name="addPrefix"/> puts what the
-        /// post-processor adds (usually BOS) before them.
+        /// post-processor adds (usually BOS) before them. What is <paramref name="hidden"/> is no special token.
         /// </summary>
-        internal PromptEncoding EncodePrompt(string text, bool addPrefix)
+        internal PromptEncoding EncodePrompt(string text, bool addPrefix, HiddenTokens? hidden = null)
         {
-            var ids = new List<int>(addPrefix ? _prefix : Array.Empty<int>());
-            var spans = ids.Select(_ => (0, 0)).ToList();
-            var (fixedIds, fixedCharacters) = (ids.Count, 0);
-            Encode(text, true, ids, spans, (token, end) =>
+            var found = Recognised(text);
+            if (hidden != null && hidden.AreIn(text))
             {
-                if (token.Special)
-                {
-                    (fixedIds, fixedCharacters) = (ids.Count, end);
-                }
-            });
-            return new PromptEncoding(ids, spans, fixedIds, fixedCharacters);
+                found = Uncovered(text, found, hidden);
+            }
+            var prefix = addPrefix ? _prefix : Array.Empty<int>();
+            var (ids, spans) = (prefix.ToList(), prefix.Select(_ => (0, 0)).ToList());
+            ids.AddRange(found.Ids);
+            spans.AddRange(found.Spans);
+            var last = found.Specials.Count > 0 ? found.Specials[found.Specials.Count - 1] : -1;
+            return new PromptEncoding(ids, spans, prefix.Length + last + 1, last < 0 ? 0 : found.Spans[last].End);
         }
+
+        /// <summary>Where a prompt's text would be read as special tokens.</summary>
+        internal List<(int Start, int End)> SpecialSpans(string text)
+        {
+            var found = Recognised(text);
+            return found.Specials.Select(place => found.Spans[place]).ToList();
+        }
+
+        /// <summary>What special tokens are spelled like.</summary>
+        internal IReadOnlyCollection<string> SpecialTokens { get; }
 
         /// <summary>The UTF-8 bytes that a token stands for; none for a special token or an id beyond the vocabulary.</summary>
         internal byte[] BytesOf(int id) => id >= 0 && id < _bytes.Length ? _bytes[id] : Array.Empty<byte>();
@@ -151,6 +162,63 @@ namespace NudgeOnnx.Text
 
         /// <summary>The text of several tokens, without a character that they only begin.</summary>
         internal string CompleteTextOf(IEnumerable<int> ids) => Utf8Text.Decode(BytesOf(ids), out _);
+
+        /// <summary>Ids and their characters, and which of them are special tokens.</summary>
+        private (List<int> Ids, List<(int Start, int End)> Spans, List<int> Specials) Recognised(string text)
+        {
+            var (ids, spans, specials) = (new List<int>(), new List<(int Start, int End)>(), new List<int>());
+            Encode(text, true, ids, spans, (token, _) =>
+            {
+                if (token.Special)
+                {
+                    specials.Add(ids.Count - 1);
+                }
+            });
+            return (ids, spans, specials);
+        }
+
+        /// <summary>The ids with what is between two special tokens read anew as plain text, where something in it is hidden.</summary>
+        private (List<int> Ids, List<(int Start, int End)> Spans, List<int> Specials) Uncovered(
+            string text, (List<int> Ids, List<(int Start, int End)> Spans, List<int> Specials) found, HiddenTokens hidden)
+        {
+            var (ids, spans, specials) = (new List<int>(), new List<(int Start, int End)>(), new List<int>());
+            var (first, start) = (0, 0);
+            foreach (var place in found.Specials.Append(found.Ids.Count))
+            {
+                var isSpecial = place < found.Ids.Count;
+                var part = text.Substring(start, (isSpecial ? found.Spans[place].Start : text.Length) - start);
+                if (hidden.AreIn(part))
+                {
+                    var lead = start == 0 || !MarksTheStart() ? "" : "\n";
+                    var (inner, innerSpans) = (new List<int>(), new List<(int Start, int End)>());
+                    Encode(lead + hidden.Shown(part), false, inner, innerSpans, (_, _) => { });
+                    var skipped = lead.Length > 0 ? Encode(lead).Count : 0;
+                    var shift = start - lead.Length;
+                    ids.AddRange(inner.Skip(skipped));
+                    spans.AddRange(innerSpans.Skip(skipped).Select(span => (Math.Max(span.Start + shift, start), span.End + shift)));
+                }
+                else
+                {
+                    ids.AddRange(found.Ids.Skip(first).Take(place - first));
+                    spans.AddRange(found.Spans.Skip(first).Take(place - first));
+                }
+                if (isSpecial)
+                {
+                    specials.Add(ids.Count);
+                    ids.Add(found.Ids[place]);
+                    spans.Add(found.Spans[place]);
+                    (first, start) = (place + 1, found.Spans[place].End);
+                }
+            }
+            return (ids, spans, specials);
+        }
+
+        /// <summary>Whether a text alone has other ids than behind a special token.</summary>
+        private bool MarksTheStart()
+        {
+            var behind = Recognised(SpecialTokens.OrderBy(token => token, StringComparer.Ordinal).First() + "a").Ids;
+            return !behind.Skip(1).SequenceEqual(Encode("a"));
+        }
 
         /// <summary>
         /// Add the ids of a text, and the characters of each where <paramref name="spans"/> are wanted;
