@@ -21,6 +21,8 @@ TASKS = (
     "Is {} useful? Answer yes or no, and say why.",
     "Translate to French: I like {}.",
 )
+# CI asks a part of them.
+EVERY = int(os.environ.get("NUDGE_TEST_EVERY", "1"))
 PROMPTS = [task.format(subject) for task in TASKS for subject in SUBJECTS]
 
 
@@ -36,7 +38,7 @@ def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
 def test_reading_ahead_changes_nothing_on_fifty_prompts(lm: NudgedLM) -> None:
     assert len(PROMPTS) == 50
     wrote = {"base": 0, "nudge": 0}
-    for number, prompt in enumerate(PROMPTS):
+    for number, prompt in enumerate(PROMPTS[::EVERY]):
         plain = lm.generate(prompt, speculation="off", max_new_tokens=20)
         for mode in ("auto", 8) if number % 5 == 0 else ("auto",):
             ahead = lm.generate(prompt, speculation=mode, max_new_tokens=20)
@@ -45,4 +47,4 @@ def test_reading_ahead_changes_nothing_on_fifty_prompts(lm: NudgedLM) -> None:
         for source, count in plain.tokens.items():
             wrote[source] += count
     # Both models speak, or the comparison would say little.
-    assert min(wrote.values()) > 100
+    assert min(wrote.values()) > 100 // EVERY
