@@ -142,7 +142,7 @@ def _remarks(record: ModelRecord, config: Any) -> Iterator[str]:
         yield f"texts of up to {record.context_length:,} tokens, of {claimed:,} that the checkpoint speaks of"
     if record.precision.startswith("int") and record.float_weights and record.parameters:
         share = record.float_weights / record.parameters
-        yield f"{record.float_weights / 1e6:,.1f} M weights stay in floats, {share:.0%} of them all"
+        yield f"{record.float_weights:,} weights stay in floats, {share:.0%} of them all"
     if record.cache.kind == "growing":
         yield "the cache is copied at every step, which slows down behind long texts"
 

@@ -114,9 +114,7 @@ def test_inspect_says_what_a_cache_takes_as_it_is_measured(
     tiny_word_pair: Pair, tmp_path: Path, precision: str
 ) -> None:
     bundle = exported(tiny_word_pair.base, tiny_word_pair.nudge, tmp_path / "bundle", "--precision", precision)
-    in_floats = re.search(
-        r"precision +(\w+)( \([0-9.]+ M weights stay in floats\))?, ", invoke("inspect", bundle).stdout
-    )
+    in_floats = re.search(r"precision +(\w+)( \([0-9,]+ weights stay in floats\))?, ", invoke("inspect", bundle).stdout)
     assert in_floats is not None
     assert in_floats[1] == precision
     assert bool(in_floats[2]) == (precision == "int8")

@@ -101,7 +101,7 @@ def _in_floats(model: ModelRecord) -> str:
     """What is left as it was where the others have fewer bits."""
     if not model.precision.startswith("int") or not model.float_weights:
         return ""
-    return f" ({model.float_weights / 1e6:,.1f} M weights stay in floats)"
+    return f" ({model.float_weights:,} weights stay in floats)"
 
 
 def _millions(parameters: int | None) -> str:
