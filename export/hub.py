@@ -68,8 +68,9 @@ def _session() -> Any:
 
 
 def _patiently(name: str, revision: str | None, patterns: list[str], note: Callable[[str], None]) -> Path:
-    pause = _PAUSE
-    for tried in range(1, _TRIES + 1):
+    pause, tried = _PAUSE, 0
+    while True:
+        tried += 1
         try:
             return _snapshot(name, revision, patterns)
         except _PassingError as error:
@@ -78,9 +79,8 @@ def _patiently(name: str, revision: str | None, patterns: list[str], note: Calla
                     f"{name} could not be downloaded: {error} ({_TRIES} tries); try again later"
                 ) from None
             note(f"{name}: {error}; trying again in {pause:.0f} s ({tried} of {_TRIES - 1})")
-            time.sleep(pause)
-            pause *= 2
-    raise AssertionError
+        time.sleep(pause)
+        pause *= 2
 
 
 class _PassingError(Exception):
