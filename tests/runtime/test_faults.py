@@ -283,5 +283,5 @@ def test_after_an_interrupt_at_any_line_the_next_answer_is_a_fresh_one(
     asked = Asked(bundles[kind], Faults(), SHORT_PROMPT if kind == "growing" else PROMPT)
     lines = asked.lines()
     assert lines > 1000
-    for number in numbers(lines, kind, 13 if full else lines // 30):
+    for number in numbers(lines, kind, 13 * ALL if full else lines // 30):
         asked.is_interrupted_at(number)
