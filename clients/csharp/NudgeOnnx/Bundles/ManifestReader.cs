@@ -42,7 +42,7 @@ namespace NudgeOnnx.Bundles
                 throw new BundleException($"{FileName} lists no '{missing}' model; export the bundle again");
             }
             Schema.Check(root);
-            var manifest = Fields(new JsonFields(root, "manifest"), version);
+            var manifest = Fields(new JsonFields(root), version);
             foreach (var reason in Contradictions(manifest))
             {
                 throw new BundleException($"{FileName} {reason}; export the bundle again");
@@ -95,22 +95,22 @@ namespace NudgeOnnx.Bundles
 
         private static Manifest Fields(JsonFields root, string version)
         {
-            var defaults = root.ObjectOrEmpty("defaults");
+            var defaults = root.Object("defaults");
             return new Manifest(
                 root.Text("name"),
                 version,
                 new Defaults(
-                    defaults.Text("policy", "word"),
-                    defaults.Fraction("gamma", 0.4),
-                    defaults.Number("draft_tokens", 16),
-                    defaults.Text("gate", "top1"),
-                    defaults.Text("system_prompt", "")),
+                    defaults.Text("policy"),
+                    defaults.Fraction("gamma"),
+                    defaults.Number("draft_tokens"),
+                    defaults.Text("gate"),
+                    defaults.Text("system_prompt")),
                 root.Flag("shared_vocabulary"),
                 root.Object("models").Entries()
                     .Where(entry => Roles.Contains(entry.Name))
-                    .ToDictionary(entry => entry.Name, entry => Model(new JsonFields(entry.Value, entry.Name))),
+                    .ToDictionary(entry => entry.Name, entry => Model(new JsonFields(entry.Value))),
                 root.Object("files").Entries()
-                    .ToDictionary(entry => entry.Name, entry => File(new JsonFields(entry.Value, entry.Name))));
+                    .ToDictionary(entry => entry.Name, entry => File(new JsonFields(entry.Value))));
         }
 
         private static FileRecord File(JsonFields file) => new FileRecord(file.LongNumber("bytes"), file.Text("sha256"));
@@ -132,9 +132,9 @@ namespace NudgeOnnx.Bundles
                     cache.Number("layers"),
                     cache.Number("kv_heads"),
                     cache.Number("head_size"),
-                    cache.Text("dtype", "float32"),
-                    cache.Text("kind", "growing")),
-                Io(model.ObjectOrEmpty("io")),
+                    cache.Text("dtype"),
+                    cache.Text("kind")),
+                Io(model.Object("io")),
                 new PromptRecord(prompt.Text("template"), Tokens(prompt), prompt.Flag("add_bos")),
                 model.Flag("steady_rows"),
                 model.NumberOrNull("prompt_rows"),
@@ -144,22 +144,22 @@ namespace NudgeOnnx.Bundles
         }
 
         private static GraphIo Io(JsonFields io) => new GraphIo(
-            io.Text("input_ids", "input_ids"),
-            io.OptionalText("attention_mask", "attention_mask"),
+            io.Text("input_ids"),
+            io.TextOrNull("attention_mask"),
             io.TextOrNull("position_ids"),
             io.TextOrNull("logits_rows"),
-            io.Text("logits", "logits"),
+            io.Text("logits"),
             io.TextOrNull("top1_id"),
             io.TextOrNull("top1_probability"),
             io.TextOrNull("log_sum_exp"),
-            io.Text("past_key", "past_key_values.{layer}.key"),
-            io.Text("past_value", "past_key_values.{layer}.value"),
-            io.Text("present_key", "present.{layer}.key"),
-            io.Text("present_value", "present.{layer}.value"));
+            io.Text("past_key"),
+            io.Text("past_value"),
+            io.Text("present_key"),
+            io.Text("present_value"));
 
         private static IReadOnlyDictionary<string, string> Tokens(JsonFields prompt)
         {
-            var tokens = prompt.ObjectOrEmpty("tokens");
+            var tokens = prompt.Object("tokens");
             return tokens.Entries().ToDictionary(entry => entry.Name, entry => tokens.Text(entry.Name));
         }
     }

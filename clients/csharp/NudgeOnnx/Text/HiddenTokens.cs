@@ -16,6 +16,7 @@ namespace NudgeOnnx.Text
         private readonly Tokenizer _tokenizer;
         private readonly IEnumerator<char> _free;
         private readonly Dictionary<char, char> _of = new Dictionary<char, char>();
+        private readonly Dictionary<char, char> _shown = new Dictionary<char, char>();
 
         /// <param name="tokenizer">The model's tokenizer.</param>
         /// <param name="texts">All that the prompt is made of.</param>
@@ -60,14 +61,11 @@ namespace NudgeOnnx.Text
         }
 
         /// <summary>Whether a text has marks.</summary>
-        internal bool AreIn(string text) => text.Any(_of.ContainsValue);
+        internal bool AreIn(string text) => text.Any(_shown.ContainsKey);
 
         /// <summary>The text as it was.</summary>
-        internal string Shown(string text)
-        {
-            var stand = _of.ToDictionary(entry => entry.Value, entry => entry.Key);
-            return new string(text.Select(one => stand.TryGetValue(one, out var shown) ? shown : one).ToArray());
-        }
+        internal string Shown(string text) =>
+            new string(text.Select(one => _shown.TryGetValue(one, out var shown) ? shown : one).ToArray());
 
         private string Put(string text, int at)
         {
@@ -78,6 +76,7 @@ namespace NudgeOnnx.Text
                     throw new NudgeException("the conversation holds every character of private use; take some out");
                 }
                 mark = _of[text[at]] = _free.Current;
+                _shown[mark] = text[at];
             }
             return text.Substring(0, at) + mark + text.Substring(at + 1);
         }
