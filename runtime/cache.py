@@ -101,6 +101,17 @@ class InPlaceCache:
                 binding.bind_ortvalue_output(present, buffer)
             self._bound.append(binding)
 
+    def room(self, positions: int) -> int:
+        """The capacity that a cache has which never held more than `positions`."""
+        return max(positions, next((room for room in self.rooms() if room >= positions), self._limit))
+
+    def rooms(self) -> list[int]:
+        """The capacities before the last, ascending."""
+        rooms = [_FIRST_CAPACITY]
+        while 2 * rooms[-1] < self._limit:
+            rooms.append(2 * rooms[-1])
+        return [room for room in rooms if room < self._limit]
+
     def unbind(self) -> None:
         """Let bindings go that are not used any more."""
         self._bound.clear()
@@ -131,10 +142,7 @@ class InPlaceCache:
     def _grow(self, needed: int) -> None:
         # What is bound so far is of no use any more, whether or not there is memory for more.
         self._bound.clear()
-        capacity = max(_FIRST_CAPACITY, self.capacity)
-        while capacity < needed:
-            capacity *= 2
-        capacity = max(needed, min(capacity, self._limit))
+        capacity = self.room(needed)
         shape = (1, self._shape.kv_heads, capacity, self._shape.head_size)
         old = self._buffers if self.length else [None] * len(self._names)
         # The old ones stay until all of the new ones are there: an error or an interrupt in between costs nothing.
@@ -142,10 +150,11 @@ class InPlaceCache:
         self._buffers, self.capacity = grown, capacity
 
     def _buffer(self, shape: tuple[int, ...], old: Any) -> Any:
-        """A buffer that begins with the `length` positions of `old`. What lies behind them is never read."""
+        """A buffer that begins with the `length` positions of `old`, and has zeros behind them.
+
+        A kernel may multiply what lies behind by zero, and a device's memory holds whatever was there.
+        """
         ortvalue = onnxruntime().OrtValue
-        if old is None and self._place[0] != "cpu":
-            return ortvalue.ortvalue_from_shape_and_type(shape, np.dtype(self._shape.dtype), *self._place)
         fresh = np.zeros(shape, self._shape.dtype)
         if old is not None:
             # From a device this goes through the host; capacity doubles, so it happens a few times in all.

@@ -1,8 +1,9 @@
 """Passes that a CUDA graph replays: other numbers each time, in the same shapes and the same memory.
 
 A replay looks at no binding: it works on the addresses and shapes of the run that was recorded. So ids, mask and
-results of such a pass have places of their own on the device, and the mask is as wide as the cache has room, with zeros
-behind the text.
+results of such a pass have places of their own on the device. The mask is as wide as `InPlaceCache.room` says, with
+zeros behind the text: kernels choose by its width, so that is a matter of the position alone, and not of what the cache
+held before.
 
 ONNX Runtime makes the run that it records three times over. In a cache in place that writes the same numbers to the
 same positions.
@@ -32,22 +33,25 @@ class CapturedPasses:
     """The short passes of one decoder, each made when it is first needed."""
 
     def __init__(self, graph: Graph, cuda_graphs: CudaGraphs, cache: InPlaceCache) -> None:
-        self._made: dict[tuple[int, int, bool], CapturedPass] = {}
+        self._made: dict[tuple[int, int, int, bool], CapturedPass] = {}
         self._capacity = 0
         self._of = graph, cuda_graphs, cache
 
-    def of(self, new: int, rows: int, *, head: bool) -> CapturedPass | None:
-        """The pass over `new` ids that returns `rows` rows of logits or head; `None` if there are too many ids."""
+    def of(self, new: int, width: int, rows: int, *, head: bool) -> CapturedPass | None:
+        """The pass over `new` ids, with so wide a mask, that returns `rows` rows of logits or head.
+
+        `None` if there are too many ids.
+        """
         if new > _MOST_IDS:
             return None
-        key = (new, rows, head)
+        key = (new, width, rows, head)
         capacity = self._of[2].capacity
         if capacity != self._capacity:
             # The cache grew, so it has other memory now.
             self._made.clear()
             self._capacity = capacity
         if key not in self._made:
-            self._made[key] = CapturedPass(*self._of, new, rows, head=head)
+            self._made[key] = CapturedPass(*self._of, new, width, rows, head=head)
         return self._made[key]
 
     @property
@@ -60,7 +64,7 @@ class CapturedPass:
     """A pass of one shape, bound once."""
 
     def __init__(
-        self, graph: Graph, cuda_graphs: CudaGraphs, cache: InPlaceCache, new: int, rows: int, *, head: bool
+        self, graph: Graph, cuda_graphs: CudaGraphs, cache: InPlaceCache, new: int, width: int, rows: int, *, head: bool
     ) -> None:
         self._graph = graph
         self._options = cuda_graphs.fresh()
@@ -68,7 +72,7 @@ class CapturedPass:
         ortvalue, place = onnxruntime().OrtValue, (graph.device, graph.device_id)
         cache.bind(self.binding)
         self._inputs: dict[str, tuple[npt.NDArray[np.int64], Any]] = {}
-        for name, shape in input_shapes(graph.record, new, cache.capacity, rows).items():
+        for name, shape in input_shapes(graph.record, new, width, rows).items():
             value = ortvalue.ortvalue_from_numpy(np.zeros(shape, np.int64), *place)
             self.binding.bind_ortvalue_input(name, value)
             self._inputs[name] = np.zeros(shape, np.int64), value

@@ -1,7 +1,7 @@
 """What a session does whose CUDA provider records runs as CUDA graphs (`enable_cuda_graph`).
 
 ONNX Runtime records what a run launches under a number that its options name (`gpu_graph_id`), and replays it whenever
-a run names that number again. No GPU has run this here.
+a run names that number again.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ class Decoder:
         self.graph = graph
         record = graph.record
         # ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
-        # differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not.
-        self.least_rows = 2 if graph.rows == "pairs" else 1
+        # differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not,
+        # and eight where only passes of one size agree.
+        self.least_rows = {"pairs": 2, "eights": 8}.get(graph.rows, 1)
         """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
         self.reads_ahead = graph.rows != "none"
         """Whether ids that may come next can be read in the same pass.
@@ -50,24 +51,30 @@ class Decoder:
         """Forward passes since the decoder was made."""
         self.before_pass: Callable[[], None] = _nothing
         """Called before each pass; what it raises ends the call, and nothing of that pass was done."""
-        self.costs = Costs(self.least_rows)
+        self._most_rows = 8 if graph.rows == "eights" else None
+        self.costs = Costs(self.least_rows, self._most_rows)
         """What passes cost, by their number of rows."""
         self.has_head = has_head(record.io)
         """Whether the graph has an uncertainty head."""
         self._io = record.io
         self._prompt_rows = record.prompt_rows
-        self._edges = Edges(record)
+        self._cache = make_cache(graph, record.context_length)
+        # Masks as wide as the cache has room, for a pass that may be recorded.
+        self._room: InPlaceCache | None = None
+        if graph.cuda_graphs is not None and isinstance(self._cache, InPlaceCache):
+            self._room = self._cache
+        widths = [room - self.least_rows + 1 for room in self._room.rooms()] if self._room else []
+        self._edges = Edges(record, widths)
         # Whether the rows of a large pass have other bits than those of a smaller one.
-        self._in_blocks = not self.reads_ahead or self._edges.segmented or self._prompt_rows is not None
+        self._in_blocks = graph.rows in ("eights", "none") or self._edges.segmented or self._prompt_rows is not None
         self._blocks: list[int] = []  # that were read in one pass each, and of which something may be held
         self._ids: list[int] = []
-        self._cache = make_cache(graph, record.context_length)
         self._head = False
         # Of passes over one id, and of all others: binding other shapes takes longer than all else around a step.
         self._bound: dict[bool, tuple[Inputs, Outputs]] = {}
         self._captured: CapturedPasses | None = None
-        if graph.cuda_graphs is not None and isinstance(self._cache, InPlaceCache):
-            self._captured = CapturedPasses(graph, graph.cuda_graphs, self._cache)
+        if graph.cuda_graphs is not None and self._room is not None:
+            self._captured = CapturedPasses(graph, graph.cuda_graphs, self._room)
 
     @property
     def length(self) -> int:
@@ -160,7 +167,7 @@ class Decoder:
             return [[token] for token in ids]
         count = len(ids)
         edges = [edge - past for edge in self._edges.between(past, past + count)]
-        longest = self._prompt_rows - 1 if self._prompt_rows else _PIECE
+        longest = self._most_rows or (self._prompt_rows - 1 if self._prompt_rows else _PIECE)
         return [
             ids[at : min(at + longest, end)]
             for start, end in pairwise([0, *edges, count])
@@ -183,7 +190,7 @@ class Decoder:
         start = time.perf_counter()
         past = self.length
         # Filled up, the last id before an edge would reach beyond it.
-        at_edge = len(ids) < self.least_rows and self._edges.ends_at(past + 1)
+        at_edge = self.least_rows == 2 and len(ids) == 1 and self._edges.ends_at(past + 1)
         if at_edge:
             # The id before is read again instead: same bits. It is forgotten first, so that an interrupt leaves what
             # `length` says.
@@ -192,8 +199,9 @@ class Decoder:
         elif len(ids) >= self.least_rows:
             found = self._run(ids, len(ids) - rows, len(ids))
         else:
-            found = self._run([*ids, ids[-1]], 1 - rows, 1)
-            self._cache.rewind(past + 1)
+            count = len(ids)
+            found = self._run(ids + ids[-1:] * (self.least_rows - count), count - rows, count)
+            self._cache.rewind(past + count)
         self._ids += ids
         self.costs.add(len(ids), time.perf_counter() - start)
         self.fed += len(ids)
@@ -212,7 +220,9 @@ class Decoder:
             if self.least_rows > 1:
                 # The head is a matrix product too, so it also gets its least number of rows.
                 rows = range(max(0, min(first, last - self.least_rows)), max(last, self.least_rows))
-        captured = self._captured and self._captured.of(new, len(rows), head=self._head)
+        total = past + new
+        width = self._room.room(total) if self._room else total
+        captured = self._captured and self._captured.of(new, width, len(rows), head=self._head)
         if captured:
             captured.run(past, ids, rows)
             self._cache.advance(captured.binding, new)
@@ -220,9 +230,12 @@ class Decoder:
         inputs, outputs = self._bound.get(new == 1) or self._fresh(new == 1)
         inputs.bind(io.input_ids, ids, (1, new))
         if io.attention_mask:
-            inputs.bind_mask(io.attention_mask, past + new)
+            if width == total:
+                inputs.bind_mask(io.attention_mask, total)
+            else:
+                inputs.bind_wide_mask(io.attention_mask, total, width)
         if io.position_ids:
-            inputs.bind(io.position_ids, range(past, past + new), (1, new))
+            inputs.bind(io.position_ids, range(past, total), (1, new))
         if io.logits_rows:
             inputs.bind(io.logits_rows, rows, (len(rows),))
         # The cache first: one that grows knows its outputs by their place.

@@ -6,6 +6,8 @@ one side of each of them, with all of its rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nudge_onnx.bundle import ModelRecord
 
 __all__ = ["Edges"]
@@ -24,14 +26,17 @@ _BLOCK = 128
 class Edges:
     """The edges of one graph: positions at which a new pass begins."""
 
-    def __init__(self, record: ModelRecord) -> None:
+    def __init__(self, record: ModelRecord, widths: Sequence[int] = ()) -> None:
+        """`widths` are positions from which on passes have a wider mask."""
+        self._widths = widths
         self.segmented = record.cache.head_size > _WIDE_HEAD and record.cache.dtype != "int8"
         """Whether attention adds up in another order on both sides of some of them."""
         self._windows = [(window, 2 * window + _BLOCK) for window in record.windows or ()]
 
     def between(self, past: int, end: int) -> list[int]:
         """Edges behind `past` and before `end` positions, ascending."""
-        return sorted({at for first, step in self._rows(past) for at in range(first, end, step)})
+        found = {at for first, step in self._rows(past) for at in range(first, end, step)}
+        return sorted(found.union(at for at in self._widths if past < at < end))
 
     def ends_at(self, position: int) -> bool:
         """Whether a pass may not reach beyond `position`, not even with a row that is rewound."""

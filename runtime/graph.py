@@ -12,8 +12,11 @@ from .cuda_graphs import CudaGraphs
 
 __all__ = ["Graph", "RowBits", "first_line"]
 
-RowBits: TypeAlias = Literal["all", "pairs", "none"]
-"""Which passes give a row the same bits, whatever else they read: all, those of two rows or more, or none."""
+RowBits: TypeAlias = Literal["all", "pairs", "eights", "none"]
+"""Which passes give a row the same bits, whatever else they read.
+
+All, those of two rows or more (`pairs`), those of eight rows, or none.
+"""
 
 
 @dataclass(frozen=True)

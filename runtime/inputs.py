@@ -52,6 +52,12 @@ class Inputs:
         block, at = divmod(length, _MASKS_AT_ONCE)
         self._binding.bind_ortvalue_input(name, _masks(block)[at])
 
+    def bind_wide_mask(self, name: str, length: int, width: int) -> None:
+        """Have the next pass read `length` ones and zeros behind them, [1, width]."""
+        mask = np.zeros((1, width), np.int64)
+        mask[0, :length] = 1
+        self._binding.bind_ortvalue_input(name, onnxruntime().OrtValue.ortvalue_from_numpy(mask))
+
 
 def input_shapes(record: ModelRecord, new: int, total: int, rows: int) -> dict[str, tuple[int, ...]]:
     """Shapes of what a pass over `new` ids reads besides the cache, with a mask `total` wide, for `rows` rows."""

@@ -10,7 +10,17 @@ from nudge_onnx.errors import ProviderError, RuntimeMissingError
 from .ranges import must_be
 from .shared_libraries import missing_library
 
-__all__ = ["Provider", "ProviderSpec", "check_loaded", "onnxruntime", "records_runs", "resolve_providers", "short_name"]
+__all__ = [
+    "Provider",
+    "ProviderSpec",
+    "check_loaded",
+    "may_record",
+    "onnxruntime",
+    "recorded",
+    "records_runs",
+    "resolve_providers",
+    "short_name",
+]
 
 ProviderSpec: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 """A provider's short or full name, alone or with its options."""
@@ -144,6 +154,16 @@ def not_loaded(name: str, reason: str = "") -> ProviderError:
 def records_runs(name: str, options: Mapping[str, str]) -> bool:
     """Whether a provider was told to record runs as CUDA graphs, and replay them."""
     return name == _FULL["cuda"] and _is_on(options, _CUDA_GRAPH)
+
+
+def may_record(name: str, options: Mapping[str, str]) -> bool:
+    """Whether a provider can record runs as CUDA graphs, and was not told whether to."""
+    return name == _FULL["cuda"] and _CUDA_GRAPH not in options
+
+
+def recorded(name: str, options: Mapping[str, str]) -> Provider:
+    """The provider, told to record runs as CUDA graphs."""
+    return name, {**options, _CUDA_GRAPH: "1"}
 
 
 def _check_options(name: str, options: Mapping[str, str], *, first: bool) -> None:

@@ -48,9 +48,15 @@ class RowMemory:
         providers: list[Provider],
         threads: int | None,
         cache_dir: Path | None = None,
+        *,
+        provider: str,
         **more: Any,
     ) -> RowMemory:
-        """What is remembered of a model, asked of these providers with so many threads."""
+        """What is remembered of a model, asked of these providers with so many threads.
+
+        `provider` is the short name of the one that runs it. Of another than `cpu` nothing is remembered: ONNX Runtime
+        does not tell one device from another.
+        """
         ort = onnxruntime()
         depends_on = {
             "probe": _PROBE,
@@ -64,9 +70,10 @@ class RowMemory:
             # A product may be cut by rows for threads, and the number of these is the system's where none is given.
             "threads": threads or f"{_cores()} cores",
             "processor": processor(),
+            "provider": provider,
             **more,
         }
-        return cls(cache_dir or user_folder(), depends_on)
+        return cls((cache_dir or user_folder()) if provider == "cpu" else None, depends_on)
 
     def get(self) -> RowBits | None:
         """The answer that was kept; `None` where there is none to believe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,10 @@ from .providers import (
     Provider,
     ProviderSpec,
     check_loaded,
+    may_record,
     not_loaded,
     onnxruntime,
+    recorded,
     records_runs,
     resolve_providers,
     short_name,
@@ -69,6 +72,11 @@ def open_graph(
     if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
         session = _open_cached(bundle, role, wanted, options, cache_dir)
     prepacked = session is not None
+    if may_record(*wanted[0]) and _is_recordable(record) and record.cache.dtype == "float16":
+        recording = [recorded(*wanted[0])]
+        with suppress(BundleError, ProviderError):  # not where a part of the graph is left to the CPU
+            session = _open(bundle.path(record.graph), record.graph, recording, options())
+            wanted = [*recording, *wanted[1:]]
     if session is None:
         prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
         session = _open(bundle.path(record.graph), record.graph, prepared, options())
@@ -84,11 +92,16 @@ def open_graph(
 
 
 def _check_recordable(record: ModelRecord) -> None:
-    # Graphs for the CPU whose cache is int8 choose between branches, which cannot be recorded.
-    if record.cache.kind != "in_place" or record.cache.dtype == "int8":
+    if not _is_recordable(record):
         raise ProviderError(
-            f"{record.graph} cannot be recorded by enable_cuda_graph; leave it out, or export with --target cuda"
+            f"{record.graph} cannot be recorded by enable_cuda_graph; leave it out, or export with --target cuda in "
+            "another precision than fp32"
         )
+
+
+def _is_recordable(record: ModelRecord) -> bool:
+    # Graphs for the CPU whose cache is int8 choose between branches, which cannot be recorded.
+    return record.cache.kind == "in_place" and record.cache.dtype != "int8"
 
 
 def _options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) -> Any:

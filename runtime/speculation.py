@@ -29,10 +29,14 @@ class CostModel(Protocol):
 
 
 class Costs:
-    """A running mean of the time of passes, by their number of rows; the smallest pass has `least_rows`."""
+    """A running mean of the time of passes, by their number of rows.
 
-    def __init__(self, least_rows: int = 1) -> None:
+    The smallest pass has `least_rows`. What has more than `most_rows` takes several passes.
+    """
+
+    def __init__(self, least_rows: int = 1, most_rows: int | None = None) -> None:
         self._least_rows = least_rows
+        self._most_rows = most_rows
         self._seconds: dict[int, float] = {}
 
     def add(self, rows: int, seconds: float) -> None:
@@ -44,7 +48,9 @@ class Costs:
             self._seconds[bucket] = known + _FORGET * (min(seconds, 3 * known) - known)
 
     def of(self, rows: int) -> float:
-        """Seconds of a pass of `rows` rows; 0 while nothing is known."""
+        """Seconds of reading `rows` rows; 0 while nothing is known."""
+        if self._most_rows is not None and rows > self._most_rows:
+            return -(-rows // self._most_rows) * self.of(self._most_rows)
         bucket = self._bucket(rows)
         if bucket in self._seconds:
             return self._seconds[bucket]

@@ -19,6 +19,7 @@ __all__ = ["READS_AHEAD", "answer_options", "bundle_argument", "load", "painter"
 READS_AHEAD = {
     "all": "reads ahead in passes of any size",
     "pairs": "reads ahead in passes of two rows or more",
+    "eights": "reads ahead in passes of eight rows",
     "none": "reads nothing ahead: no two passes share bits here",
 }
 """What each value of `NudgedLM.row_bits` means, in words."""

@@ -138,16 +138,14 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     return made
 
 
-def test_buffers_are_allocated_on_the_device_of_the_provider_and_copied_only_to_grow(
-    graph: Graph, device: Device
-) -> None:
+def test_buffers_on_a_device_hold_what_the_host_gave_them(graph: Graph, device: Device) -> None:
     tensors = 2 * graph.record.cache.layers
     cache = InPlaceCache(replace(graph, provider="cuda", device_id=1), limit=1000)
     binding = Binding()
     cache.reserve(20)
     cache.bind(binding)
     cache.advance(binding, 20)
-    assert device.made == [("allocated", "cuda", 1)] * tensors
+    assert device.made == [("copied", "cuda", 1)] * tensors
     cache.reserve(300)
     cache.bind(binding)
     assert device.made[tensors:] == [("copied", "cuda", 1)] * tensors

@@ -15,7 +15,7 @@ from tiny import tiny_checkpoint
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.errors import ProviderError
+from nudge_onnx.errors import BundleError, ProviderError
 from nudge_onnx.runtime import providers, session
 from nudge_onnx.runtime.decoder import Decoder
 from nudge_onnx.runtime.outputs import Rows
@@ -209,3 +209,56 @@ def test_only_a_graph_without_branches_and_with_a_cache_in_place_is_recorded(
         bundle = exported(tiny_word_pair.base, tiny_word_pair.nudge, tmp_path / arguments[-1], *arguments)
         with pytest.raises(ProviderError, match=r"^base/model\.onnx cannot be recorded by enable_cuda_graph; leave it"):
             session.open_graph(Bundle.open(bundle), "base", CUDA)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """The providers of each session that was opened, for a machine that says it has CUDA; the CPU does the work."""
+    found: list[list[Any]] = []
+    real = session._open
+
+    def spied(path: Path, name: str, wanted: Any, options: Any) -> Any:
+        found.append(list(wanted))
+        return real(path, name, [("CPUExecutionProvider", {})], options)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(providers, "missing_library", lambda name: None)
+    monkeypatch.setattr(session, "_open", spied)
+    monkeypatch.setattr(session, "check_loaded", lambda _, wanted: wanted[0][0])
+    monkeypatch.setattr(session, "remembered_row_bits", lambda *_: "none")
+    return found
+
+
+@pytest.fixture(scope="module")
+def halves(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle for CUDA in fp16."""
+    output = tmp_path_factory.mktemp("halves") / "bundle"
+    options = ("--target", "cuda", "--precision", "fp16")
+    return Bundle.open(exported(tiny_word_pair.base, tiny_word_pair.nudge, output, *options))
+
+
+def test_cuda_records_unless_it_is_told_not_to(halves: Bundle, asked: list[list[Any]]) -> None:
+    assert session.open_graph(halves, "nudge", ["cuda"]).cuda_graphs is not None
+    assert session.open_graph(halves, "nudge", [("cuda", {"enable_cuda_graph": False})]).cuda_graphs is None
+    assert [wanted[0][1] for wanted in asked] == [{"enable_cuda_graph": "1"}, {"enable_cuda_graph": "0"}]
+
+
+def test_floats_of_full_size_are_not_recorded_by_themselves(asked: list[list[Any]]) -> None:
+    # CUDA has no attention for them, so that it is left to the CPU.
+    assert session.open_graph(Bundle.open(BUNDLE), "base", ["cuda"]).cuda_graphs is None
+    assert asked == [[("CUDAExecutionProvider", {})]]
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(
+    halves: Bundle, asked: list[list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spied = session._open
+
+    def refuse(path: Path, name: str, wanted: Any, options: Any) -> Any:
+        if wanted[0][1]:
+            raise BundleError("all nodes must be on CUDAExecutionProvider")
+        return spied(path, name, wanted, options)
+
+    monkeypatch.setattr(session, "_open", refuse)
+    graph = session.open_graph(halves, "nudge", ["cuda", "cpu"])
+    assert (graph.provider, graph.cuda_graphs) == ("cuda", None)

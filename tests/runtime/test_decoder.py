@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,27 @@ def bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(params=["base", "nudge"])
 def decoder(request: pytest.FixtureRequest, bundle: Path) -> Decoder:
     return Decoder(open_graph(Bundle.open(bundle), request.param, ["cpu"], threads=1))
+
+
+@pytest.fixture
+def eights(bundle: Path) -> Decoder:
+    """One that was found to share bits in passes of eight only."""
+    return Decoder(dataclasses.replace(open_graph(Bundle.open(bundle), "nudge", ["cpu"], threads=1), rows="eights"))
+
+
+def test_passes_of_eight_are_filled_up(eights: Decoder) -> None:
+    singly = np.concatenate([eights.feed(part).copy() for part in parts_of(1)])
+    assert (eights.passes, eights.fed, eights.length) == (250, 250, 250)
+    for size, passes in ((7, 36), (8, 32), (9, 55), (250, 32)):
+        eights.rewind(0)
+        before = eights.passes
+        found = np.concatenate([eights.feed(part, rows=len(part)).copy() for part in parts_of(size)])
+        assert eights.passes - before == passes
+        np.testing.assert_array_equal(found, singly)
+
+
+def test_passes_of_eight_leave_room_at_the_end_of_the_context(eights: Decoder) -> None:
+    assert eights.context_length == eights.graph.record.context_length - 7
 
 
 def parts_of(size: int, end: int = 250) -> Iterator[list[int]]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,20 @@ def scripted(differs: Differs) -> Callable[..., Rows]:
 def test_what_kernels_do_is_found(codes: Path, monkeypatch: pytest.MonkeyPatch, kind: RowBits) -> None:
     monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS[kind]))
     assert row_bits.find_row_bits(graph_of(codes)) == kind
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_passes_of_eight_are_asked_of_a_large_model_on_another_device_than_a_cpu(
+    codes: Path, monkeypatch: pytest.MonkeyPatch, kind: RowBits
+) -> None:
+    small = dataclasses.replace(open_graph(Bundle.open(codes), "nudge", ["cpu"]), provider="openvino")
+    graph = dataclasses.replace(small, record=dataclasses.replace(small.record, parameters=8_000_000_000))
+    monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS[kind]))
+    assert row_bits.find_row_bits(graph) == ("eights" if kind == "none" else kind)
+    assert row_bits.find_row_bits(small) == kind
+    passes = count()
+    monkeypatch.setattr(decoder.Decoder, "_run", scripted(lambda rows: next(passes)))
+    assert row_bits.find_row_bits(graph) == "none"
 
 
 @pytest.mark.parametrize("lonely", [1, 2, 3, 5])
@@ -128,7 +143,7 @@ def test_what_a_manifest_promises_is_not_believed(
 
 
 def _more(found: RowBits, than: RowBits) -> bool:
-    order = ("none", "pairs", "all")
+    order = ("none", "eights", "pairs", "all")
     return order.index(found) > order.index(than)
 
 
@@ -157,9 +172,32 @@ def test_nothing_is_read_ahead_where_no_passes_share_bits(codes: Path, monkeypat
         assert again.timings.fed["base"] < ahead.timings.fed["base"]
 
 
+def test_answers_in_passes_of_eight_do_not_depend_on_what_is_read_ahead(
+    codes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: set[int] = set()
+
+    def spied(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
+        sizes.add(len(ids))
+        return run(self, ids, first, last)
+
+    run = decoder.Decoder._run
+    monkeypatch.setattr(session, "remembered_row_bits", lambda graph, memory: "eights")
+    monkeypatch.setattr(decoder.Decoder, "_run", spied)
+    with NudgedLM.load(codes) as lm:
+        plain = lm.generate(PROMPT, gamma=0.5, max_new_tokens=40, speculation="off")
+        for speculation in (3, 16, "auto"):
+            ahead = lm.generate(PROMPT, gamma=0.5, max_new_tokens=40, speculation=speculation)
+            assert ahead.pieces == plain.pieces
+        assert sizes == {8}
+        lm.generate("the cat <s> " * 60, max_new_tokens=4)
+        assert sizes == {8, 128}
+
+
 def memory_of(bundle: Path, folder: Path | None, **more: Any) -> RowMemory:
     opened = Bundle.open(bundle)
     record = opened.manifest.models["base"]
+    more = {"provider": "cpu"} | more
     return RowMemory.of(record, opened.manifest.files, [("CPUExecutionProvider", {})], None, folder, **more)
 
 
@@ -180,6 +218,13 @@ def test_an_answer_of_another_processor_is_not_believed(
     memory_of(codes, tmp_path).put("all")
     monkeypatch.setattr("nudge_onnx.runtime.row_memory.processor", lambda: "another one")
     assert memory_of(codes, tmp_path).get() is None
+
+
+def test_nothing_is_remembered_of_a_device_that_has_no_name(codes: Path, tmp_path: Path) -> None:
+    memory = memory_of(codes, tmp_path, provider="cuda")
+    memory.put("pairs")
+    assert memory.get() is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
