@@ -36,7 +36,7 @@ test-arm64: $(VENV)/installed
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@rm -rf $(CACHE)/check
+	@rm -rf $(CACHE)/check build
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(CACHE)/check .
 	@cp -r benchmarks $(CACHE)/check/benchmarks
 	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx -p benchmarks

@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import click
 
-from . import peers as environments
-from .context import LENGTHS as CONTEXT_LENGTHS
-from .context import context
-from .decode import STEPS, decode
-from .footprint import footprint
-from .nudged import TOKENS, nudged, real_pair, scaled_pair
-from .operators import operators
-from .prefill import LENGTHS as PREFILL_LENGTHS
-from .prefill import prefill
-from .quality import TOKENS as QUALITY_TOKENS
-from .quality import quality
-from .rows import REPEATS, rows
-from .step import step
+from benchmarks import peers as environments
+from benchmarks.context import LENGTHS as CONTEXT_LENGTHS
+from benchmarks.context import context
+from benchmarks.decode import STEPS, decode
+from benchmarks.footprint import footprint
+from benchmarks.nudged import TOKENS, nudged, real_pair, scaled_pair
+from benchmarks.operators import operators
+from benchmarks.prefill import LENGTHS as PREFILL_LENGTHS
+from benchmarks.prefill import prefill
+from benchmarks.quality import TOKENS as QUALITY_TOKENS
+from benchmarks.quality import quality
+from benchmarks.rows import REPEATS, rows
+from benchmarks.step import step
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from .engines import Worker, open_all
-from .models import VARIANTS
-from .places import TITLES
-from .plots import curves, panels
-from .report import Report
-from .rounds import Samples, alternate
-from .single import ROLES, Goal, chosen, kept
-from .texts import ids_of
+from benchmarks.engines import Worker, open_all
+from benchmarks.models import VARIANTS
+from benchmarks.places import TITLES
+from benchmarks.plots import curves, panels
+from benchmarks.report import Report
+from benchmarks.rounds import Samples, alternate
+from benchmarks.single import ROLES, Goal, chosen, kept
+from benchmarks.texts import ids_of
 
 LENGTHS = (64, 256, 1024, 2048, 4096)
 STEPS = 16

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .engines import Worker
-from .models import VARIANTS
-from .report import Report
-from .single import ROLES, Goal, chosen, costs, plot_speeds, speeds
-from .texts import ids_of
+from benchmarks.engines import Worker
+from benchmarks.models import VARIANTS
+from benchmarks.report import Report
+from benchmarks.single import ROLES, Goal, chosen, costs, plot_speeds, speeds
+from benchmarks.texts import ids_of
 
 PROMPT, STEPS = 64, 64
 DEFAULT = [title for title in VARIANTS if "pruned" not in title]

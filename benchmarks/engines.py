@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from . import peers
-from .models import Variant
-from .places import PEERS, ROOT
+from benchmarks import peers
+from benchmarks.models import Variant
+from benchmarks.places import PEERS, ROOT
 
 _ENVIRONMENT_OF = {"genai": "genai", "llamacpp": "llamacpp", "optimum": "optimum", "transformers": "transformers"}
 

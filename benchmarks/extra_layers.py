@@ -21,7 +21,7 @@ import onnx
 from onnx import numpy_helper
 
 from nudge_onnx.export.passes.fuse_skip_norms import fuse_skip_norms
-from nudge_onnx.export.passes.graph import Array, Graph, bodies, reads, rename
+from nudge_onnx.export.passes.graph_editor import Array, GraphEditor, bodies, reads, rename
 from nudge_onnx.export.passes.join_branches import join_branches
 
 CacheNames = Mapping[str, str]
@@ -59,7 +59,7 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
     graph.node.append(onnx.helper.make_node("Identity", [end], [apart], name=apart))
     for node in readers:
         rename(node, {entry: apart})
-    edited = Graph(model)
+    edited = GraphEditor(model)
     if fused:
         fuse_skip_norms(edited, {})
     edited.sweep()
@@ -69,7 +69,7 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
 
 def _separate_sums(model: onnx.ModelProto) -> bool:
     """Write the additions to the stream as nodes of their own again: a layer begins and ends at one."""
-    graph = Graph(model)
+    graph = GraphEditor(model)
     fused = list(graph.of_type("SkipSimplifiedLayerNormalization"))
     for node in fused:
         one, other, weight = node.input

@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import peers
+from benchmarks.engines import Worker, cores
+from benchmarks.models import VARIANTS
+from benchmarks.places import BUNDLES, TITLES, size_of, there
+from benchmarks.plots import bars, panels
+from benchmarks.report import Report
+from benchmarks.rounds import turned
+from benchmarks.single import ROLES, chosen
+from benchmarks.texts import PROMPTS, ids_of
 from nudge_onnx.bundle import Bundle
-
-from . import peers
-from .engines import Worker, cores
-from .models import VARIANTS
-from .places import BUNDLES, TITLES, size_of, there
-from .plots import bars, panels
-from .report import Report
-from .rounds import turned
-from .single import ROLES, chosen
-from .texts import PROMPTS, ids_of
 
 PROMPT, STEPS = 256, 16
 MIB = 2**20

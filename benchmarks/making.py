@@ -10,11 +10,10 @@ from pathlib import Path
 
 import click
 
-from nudge_onnx.export.optimum_graph import optimum_graph
-from nudge_onnx.export.scratch import fingerprint, once
-
-from . import peers
-from .places import EXPORTS, MADE, ROOT, files_of
+from benchmarks import peers
+from benchmarks.places import EXPORTS, MADE, ROOT, files_of
+from nudge_onnx.export.support.scratch import fingerprint, once
+from nudge_onnx.export.trace.optimum_graph import optimum_graph
 
 
 def _run(peer: str, *command: str | Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .making import genai_model, optimum_dynamic, optimum_export
-from .places import BUNDLES, CHECKPOINTS, GGUF, there
+from benchmarks.making import genai_model, optimum_dynamic, optimum_export
+from benchmarks.places import BUNDLES, CHECKPOINTS, GGUF, there
 
 # genai keeps its quantised weights in blocks of 32 with 8-bit activations by itself; said here so that it stays so.
 _BLOCKS = {"block_size": "32", "accuracy_level": "4"}

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engines import Worker, cores
+from benchmarks.models import VARIANTS, genai_int8
+from benchmarks.places import BUNDLES, CHECKPOINTS, there
+from benchmarks.plots import bars, panels
+from benchmarks.report import Report
+from benchmarks.rounds import Samples, turned
+from benchmarks.scaled_pair import EXTRA_LAYERS, scaled_bundle, scaled_checkpoint
+from benchmarks.single import Goal, kept
+from benchmarks.texts import PROMPTS
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.prompt import as_messages
-from nudge_onnx.runtime.templates import render
-
-from .engines import Worker, cores
-from .models import VARIANTS, genai_int8
-from .places import BUNDLES, CHECKPOINTS, there
-from .plots import bars, panels
-from .report import Report
-from .rounds import Samples, turned
-from .scaled_pair import EXTRA_LAYERS, scaled_bundle, scaled_checkpoint
-from .single import Goal, kept
-from .texts import PROMPTS
+from nudge_onnx.runtime.text.prompt import as_messages
+from nudge_onnx.runtime.text.templates import render
 
 TOKENS = 64
 CONTEXT = 512

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .engines import Worker, cores, open_variant
-from .models import VARIANTS
-from .places import TITLES, size_of
-from .plots import panels, stacked
-from .report import Report
-from .single import ROLES
-from .texts import ids_of
+from benchmarks.engines import Worker, cores, open_variant
+from benchmarks.models import VARIANTS
+from benchmarks.places import TITLES, size_of
+from benchmarks.plots import panels, stacked
+from benchmarks.report import Report
+from benchmarks.single import ROLES
+from benchmarks.texts import ids_of
 
 PROMPT, STEPS, PROFILED = 64, 64, 100
 TAKING_PART = ("nudge-onnx int8", "nudge-onnx int4", "nudge-onnx int4-all")

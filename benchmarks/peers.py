@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from .places import OLDER, PEERS, ROOT, size_of
+from benchmarks.places import OLDER, PEERS, ROOT, size_of
 
 _STAMP = "peer.json"
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .places import RESULTS
+from benchmarks.places import RESULTS
 
 _COLOURS = {
     "nudge-onnx": "#c8402f",

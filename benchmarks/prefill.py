@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from .engines import Worker, open_all
-from .models import VARIANTS
-from .places import TITLES
-from .report import Report
-from .rounds import alternate
-from .single import ROLES, Goal, chosen, kept, plot_speeds
-from .texts import ids_of
+from benchmarks.engines import Worker, open_all
+from benchmarks.models import VARIANTS
+from benchmarks.places import TITLES
+from benchmarks.report import Report
+from benchmarks.rounds import alternate
+from benchmarks.single import ROLES, Goal, chosen, kept, plot_speeds
+from benchmarks.texts import ids_of
 
 LENGTHS = (64, 256, 1024)
 DEFAULT = [title for title in VARIANTS if title not in ("genai int4, int8 head",)]

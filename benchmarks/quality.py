@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .engines import open_variant
-from .models import VARIANTS
-from .places import MADE, RESULTS, TITLES, size_of
-from .plots import cloud, panels
-from .report import Report
-from .single import ROLES, chosen
-from .texts import whole_text
+from benchmarks.engines import open_variant
+from benchmarks.models import VARIANTS
+from benchmarks.places import MADE, RESULTS, TITLES, size_of
+from benchmarks.plots import cloud, panels
+from benchmarks.report import Report
+from benchmarks.single import ROLES, chosen
+from benchmarks.texts import whole_text
 
 TOKENS = 640
 REFERENCE = "transformers fp32"

@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import peers
-from .places import OLDER, RESULTS, ROOT
-from .rounds import Ratio
+from benchmarks import peers
+from benchmarks.places import OLDER, RESULTS, ROOT
+from benchmarks.rounds import Ratio
 
 _PACKAGES = ("nudge-onnx", "onnxruntime", "numpy", "tokenizers", "torch", "transformers", "optimum-onnx")
 

@@ -6,14 +6,14 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .engines import open_all
-from .models import VARIANTS
-from .places import TITLES
-from .plots import curves, panels
-from .report import Report
-from .rounds import turned
-from .single import ROLES, chosen
-from .texts import ids_of
+from benchmarks.engines import open_all
+from benchmarks.models import VARIANTS
+from benchmarks.places import TITLES
+from benchmarks.plots import curves, panels
+from benchmarks.report import Report
+from benchmarks.rounds import turned
+from benchmarks.single import ROLES, chosen
+from benchmarks.texts import ids_of
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)
 FILLED, REPEATS = 200, 5

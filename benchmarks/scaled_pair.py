@@ -17,14 +17,13 @@ import numpy as np
 import onnx
 from safetensors.numpy import load_file, save_file
 
+from benchmarks import extra_layers
+from benchmarks.extra_layers import add_layers, turned
+from benchmarks.places import BUNDLES, CHECKPOINTS, EXPORTS, GGUF, MADE, files_of, there
 from nudge_onnx.bundle import MANIFEST, Bundle, FileRecord, sha256_of
 from nudge_onnx.export.pipeline import Request, export
-from nudge_onnx.export.progress import Progress
-from nudge_onnx.export.scratch import fingerprint, once
-
-from . import extra_layers
-from .extra_layers import add_layers, turned
-from .places import BUNDLES, CHECKPOINTS, EXPORTS, GGUF, MADE, files_of, there
+from nudge_onnx.export.support.progress import Progress
+from nudge_onnx.export.support.scratch import fingerprint, once
 
 EXTRA_LAYERS = 140
 # Nothing that is added to a stream of float32 numbers changes by so little; a power of two rounds as it did before.

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import click
 
-from .engines import Worker, open_all
-from .models import VARIANTS
-from .places import TITLES, size_of
-from .plots import bars, panels
-from .report import Report
-from .rounds import Ratio, Samples, alternate, ratio
+from benchmarks.engines import Worker, open_all
+from benchmarks.models import VARIANTS
+from benchmarks.places import TITLES, size_of
+from benchmarks.plots import bars, panels
+from benchmarks.report import Report
+from benchmarks.rounds import Ratio, Samples, alternate, ratio
 
 ROLES = ("base", "nudge")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from .engines import Worker
-from .places import BUNDLES, there
-from .plots import panels, stacked
-from .report import Report
-from .texts import PROMPTS
+from benchmarks.engines import Worker
+from benchmarks.places import BUNDLES, there
+from benchmarks.plots import panels, stacked
+from benchmarks.report import Report
+from benchmarks.texts import PROMPTS
 
 TOKENS = 64
 PARTS = ("session", "binding", "gate and argmax", "tokenizer", "loop")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from benchmarks.places import BUNDLES, there
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.tokenizer import Tokenizer
-
-from .places import BUNDLES, there
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 PROMPTS = (
     "What are three good reasons to learn a second language?",

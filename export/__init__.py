@@ -1,1 +1,5 @@
-"""The export room: a checkpoint in, a bundle out. The only place where torch, transformers and optimum are imported."""
+"""Two checkpoints become one bundle: traced, rewritten, quantised, measured against PyTorch, written.
+
+`cli` and `pipeline` are the face. Packages lie below them, and each imports only from those further down: `bundle`,
+`quantise` and `measure`, `trace`, `passes`, `source`, `gguf`, `support`.
+"""

@@ -1,4 +1,4 @@
-"""`nudge-export`: the command line of the export room."""
+"""`nudge-export`: the command line of the export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nudge_onnx.bundle import Bundle, Defaults
 from nudge_onnx.console import Command, as_json, write
 from nudge_onnx.errors import ExportError, NudgeError
 
-from .interrupts import heeded
+from .support.interrupts import heeded
 
 if TYPE_CHECKING:
     from .pipeline import Request
@@ -86,7 +86,7 @@ def main(**options: Any) -> None:
 def _export(options: dict[str, Any]) -> tuple[Bundle, dict[str, float]]:
     _check_installed()
     from .pipeline import export
-    from .progress import Progress
+    from .support.progress import Progress
 
     progress = Progress()
     return export(_request(options), progress), progress.seconds

@@ -12,14 +12,14 @@ from typing import Any
 from nudge_onnx.bundle import Bundle, Defaults, Manifest, ModelRecord, Prompt
 from nudge_onnx.errors import ExportError, SourceError
 
-from .configuration import claimed_context, load_config
-from .loading import wrapped_by
-from .progress import Progress
-from .prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
-from .record import Conversion, end_token_ids, export_model
-from .sources import Checkpoint, fetch
-from .tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
-from .writer import Staging, check_target, file_records, staged
+from .bundle.record import Conversion, end_token_ids, export_model
+from .bundle.writer import Staging, check_target, file_records, staged
+from .source.configuration import claimed_context, load_config
+from .source.loading import wrapped_by
+from .source.prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
+from .source.sources import Checkpoint, fetch
+from .source.tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
+from .support.progress import Progress
 
 __all__ = ["PRECISION_OF_TARGET", "Request", "export"]
 

@@ -10,18 +10,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import NudgeError
+from .errors import (
+    BundleError,
+    ContextLengthError,
+    ExportError,
+    LogitsError,
+    NudgeError,
+    ProviderError,
+    RuntimeMissingError,
+    SourceError,
+)
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .runtime.choosing.gates import Gate
+    from .runtime.choosing.sampling import Sampling
     from .runtime.lm import NudgedLM
-    from .runtime.results import Answer, Piece
+    from .runtime.nudging.results import Answer, Piece, Timings
+    from .runtime.options import AnswerOptions, Mode
+    from .runtime.stream import Stream
+    from .runtime.text.prompt import Message
 
-__all__ = ["Answer", "Bundle", "NudgeError", "NudgedLM", "Piece"]
+__all__ = [
+    "Answer",
+    "AnswerOptions",
+    "Bundle",
+    "BundleError",
+    "ContextLengthError",
+    "ExportError",
+    "Gate",
+    "LogitsError",
+    "Message",
+    "Mode",
+    "NudgeError",
+    "NudgedLM",
+    "Piece",
+    "ProviderError",
+    "RuntimeMissingError",
+    "Sampling",
+    "SourceError",
+    "Stream",
+    "Timings",
+]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Answer": "runtime.results", "Bundle": "bundle", "NudgedLM": "runtime.lm", "Piece": "runtime.results"}
+_HOMES = {
+    "Answer": "runtime.nudging.results",
+    "AnswerOptions": "runtime.options",
+    "Bundle": "bundle",
+    "Gate": "runtime.choosing.gates",
+    "Message": "runtime.text.prompt",
+    "Mode": "runtime.options",
+    "NudgedLM": "runtime.lm",
+    "Piece": "runtime.nudging.results",
+    "Sampling": "runtime.choosing.sampling",
+    "Stream": "runtime.stream",
+    "Timings": "runtime.nudging.results",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,3 +77,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,5 @@
 """`python -m nudge_onnx` is `nudge-onnx`."""
 
-from .cli import main
+from nudge_onnx.cli import main
 
 main(prog_name="nudge-onnx")

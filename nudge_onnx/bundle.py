@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import BundleError
-from .manifest import (
+from nudge_onnx.errors import BundleError
+from nudge_onnx.manifest import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,

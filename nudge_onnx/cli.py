@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from . import __version__
-from .console import Group
-from .errors import NudgeError
+from nudge_onnx import __version__
+from nudge_onnx.console import Group
+from nudge_onnx.errors import NudgeError
 
 __all__ = ["main"]
 

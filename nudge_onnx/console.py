@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .errors import NudgeError
+from nudge_onnx.errors import NudgeError
 
 __all__ = ["Command", "Group", "OutputError", "as_json", "read_line", "read_text", "wants_color", "write"]
 

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from . import strict_json
-from .errors import BundleError
-from .schema import MissingFieldError, Schema, SchemaError
+from nudge_onnx import strict_json
+from nudge_onnx.errors import BundleError
+from nudge_onnx.schema import MissingFieldError, Schema, SchemaError
 
 __all__ = [
     "FORMAT",

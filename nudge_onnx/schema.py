@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .strict_json import shown
+from nudge_onnx.strict_json import shown
 
 __all__ = ["KEYWORDS", "MissingFieldError", "Schema", "SchemaError"]
 

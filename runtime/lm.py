@@ -8,27 +8,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nudge_onnx.arguments import integer, path
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ContextLengthError, NudgeError
 
 from .answering import Answering
-from .control_tokens import ControlTokens, check_control_tokens, prompt_ids
-from .decoder import Decoder
-from .gates import Gate
-from .graph import RowBits
+from .choosing.gates import Gate
+from .choosing.sampling import Sampling
+from .inference.decoder import Decoder
+from .inference.pool import CachePool
+from .inference.remembered_rows import RememberedRows
 from .loading import open_models
-from .memory import peak_memory, return_freed_memory
-from .options import VOICES, AnswerOptions, Mode
-from .pool import CachePool
-from .prompt import Message, PromptIds, as_messages
-from .providers import ProviderSpec
-from .ranges import integer, path
-from .reader import Reader
-from .results import Answer, Timings
-from .sampling import Sampling
-from .speculation import SpeculationMode
+from .nudging.results import Answer, Timings
+from .nudging.speculation import SpeculationMode
+from .options import ROLES_OF_MODE, AnswerOptions, Mode
+from .sessions.model_session import RowBits
+from .sessions.providers import ProviderSpec
 from .stream import Stream
-from .tokenizer import Tokenizer
+from .system.memory import peak_memory, return_freed_memory
+from .text.control_tokens import ControlTokens, check_control_tokens, prompt_ids
+from .text.prompt import Message, PromptIds, as_messages
+from .text.tokenizer import Tokenizer
 
 __all__ = ["Mode", "NudgedLM", "Stream"]
 
@@ -80,7 +80,9 @@ class NudgedLM:
         cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
         bundle = Bundle.open(path("folder", folder))
         graphs, tokenizers = open_models(bundle, providers, threads, cache_folder)
-        pool = CachePool(lambda: {role: Reader(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20)
+        pool = CachePool(
+            lambda: {role: RememberedRows(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20
+        )
         lm = cls(bundle, graphs, tokenizers, pool)
         lm.load_seconds = time.perf_counter() - start
         return lm
@@ -151,7 +153,7 @@ class NudgedLM:
         )
         check_control_tokens(control_tokens)
         messages = as_messages(prompt, system_prompt, manifest.defaults.system_prompt)
-        prompts = {role: self._prompt(role, messages, control_tokens) for role in VOICES[options.mode]}
+        prompts = {role: self._prompt(role, messages, control_tokens) for role in ROLES_OF_MODE[options.mode]}
         answering = Answering(manifest, options, prompts, self._tokenizers, Timings(load=self.load_seconds))
         return Stream(answering.pieces(self._pool), answering.timings, answering.cancellation)
 

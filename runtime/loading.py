@@ -8,12 +8,12 @@ from pathlib import Path
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 
-from .graph import Graph
-from .huge_pages import huge_pages
-from .memory import return_freed_memory
-from .providers import ProviderSpec, resolve_providers
-from .session import open_graph
-from .tokenizer import Tokenizer
+from .inference.opening import open_model
+from .sessions.model_session import ModelSession
+from .sessions.providers import ProviderSpec, resolve_providers
+from .system.huge_pages import huge_pages
+from .system.memory import return_freed_memory
+from .text.tokenizer import Tokenizer
 
 __all__ = ["open_models"]
 
@@ -24,7 +24,7 @@ _HEAD_START = 0.05
 
 def open_models(
     bundle: Bundle, providers: Sequence[ProviderSpec], threads: int | None, cache_dir: Path | None
-) -> tuple[dict[str, Graph], dict[str, Tokenizer]]:
+) -> tuple[dict[str, ModelSession], dict[str, Tokenizer]]:
     """The session and the tokenizer of every model, by role.
 
     Raises `BundleError`, `ProviderError`, `RuntimeMissingError`.
@@ -45,7 +45,7 @@ def open_models(
     by_text = sorted(models, key=lambda role: size(models[role].tokenizer), reverse=True)
     with huge_pages(), ThreadPoolExecutor(max_workers=1) as beside:
         sessions = {
-            role: beside.submit(open_graph, bundle, role, providers, threads, cache_dir, alone=False)
+            role: beside.submit(open_model, bundle, role, providers, threads, cache_dir, alone=False)
             for role in by_weight
         }
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)

@@ -6,20 +6,20 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from nudge_onnx.arguments import integer, must_be, number, one_of
 from nudge_onnx.bundle import Manifest
 from nudge_onnx.errors import NudgeError
 
-from .gates import Gate, resolve_gate
-from .prompt import unicode_text
-from .ranges import integer, must_be, number, one_of
-from .sampling import Sampling, fresh_seed
-from .speculation import SpeculationMode
+from .choosing.gates import Gate, resolve_gate
+from .choosing.sampling import Sampling, fresh_seed
+from .nudging.speculation import SpeculationMode
+from .text.prompt import unicode_text
 
-__all__ = ["VOICES", "AnswerOptions", "Mode"]
+__all__ = ["ROLES_OF_MODE", "AnswerOptions", "Mode"]
 
 Mode: TypeAlias = Literal["nudged", "base", "nudge", "ensemble", "proxy-tuning"]
 
-VOICES: dict[str, tuple[str, ...]] = {
+ROLES_OF_MODE: dict[str, tuple[str, ...]] = {
     "nudged": ("base", "nudge"),
     "base": ("base",),
     "nudge": ("nudge",),

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from nudge_onnx.errors import NudgeError
 
-from .loop import Pieces
-from .results import Answer, FinishReason, Piece, Timings
+from .nudging.loop import Pieces
+from .nudging.results import Answer, FinishReason, Piece, Timings
 
 __all__ = ["Cancellation", "Stream"]
 

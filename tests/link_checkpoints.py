@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nudge_onnx.export.sources import fetch
+from nudge_onnx.export.source.sources import fetch
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ import onnx
 import onnxruntime
 
 from nudge_onnx.bundle import ModelRecord, Prompt, Source
-from nudge_onnx.export.inspect_graph import cache_shape, graph_io, vocabulary_size
+from nudge_onnx.export.bundle.inspect_graph import cache_shape, graph_io, vocabulary_size
 from nudge_onnx.export.passes import PROMPT_ATTENTION, PROMPT_ROWS
-from nudge_onnx.export.passes.graph import Graph as Edited
+from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.passes.window_attention import windows
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.graph import Graph, RowBits
-from nudge_onnx.runtime.row_bits import find_row_bits
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.row_bits import find_row_bits
+from nudge_onnx.runtime.sessions.model_session import ModelSession, RowBits
 
 __all__ = ["ask", "at_least", "known", "opened", "same_however_it_is_fed"]
 
@@ -42,7 +42,7 @@ def at_least(found: RowBits, wanted: RowBits) -> bool:
     return _WEAKEST_FIRST.index(found) >= _WEAKEST_FIRST.index(wanted)
 
 
-def opened(model: onnx.ModelProto, passes: Collection[str] = ()) -> Graph:
+def opened(model: onnx.ModelProto, passes: Collection[str] = ()) -> ModelSession:
     """A graph with its cache in place, as a session with its record, before anything was asked."""
     rows = "logits_rows" if any(value.name == "logits_rows" for value in model.graph.input) else None
     record = ModelRecord(
@@ -60,20 +60,20 @@ def opened(model: onnx.ModelProto, passes: Collection[str] = ()) -> Graph:
         passes=tuple(passes),
         parameters=sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
         prompt_rows=PROMPT_ROWS if PROMPT_ATTENTION in passes else None,
-        windows=windows(Edited(model)),
+        windows=windows(GraphEditor(model)),
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    return Graph(session, record, "cpu")
+    return ModelSession(session, record, "cpu")
 
 
-def ask(graph: Graph) -> Graph:
+def ask(graph: ModelSession) -> ModelSession:
     """The graph with what is found of it here."""
     return dataclasses.replace(graph, rows=find_row_bits(graph))
 
 
-def same_however_it_is_fed(graph: Graph, ids: Sequence[int], sizes: Sequence[int] = (3, 8, 100, 127)) -> None:
+def same_however_it_is_fed(graph: ModelSession, ids: Sequence[int], sizes: Sequence[int] = (3, 8, 100, 127)) -> None:
     """Whatever was found, a decoder gives rows the same bits however the ids are spread over calls."""
     decoder = Decoder(graph)
 

@@ -17,8 +17,8 @@ from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.cli import main
-from nudge_onnx.runtime.cache import make_cache
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference.cache import make_cache
+from nudge_onnx.runtime.inference.opening import open_model
 
 
 def invoke(*arguments: str | Path, text: str | None = None) -> Result:
@@ -120,7 +120,7 @@ def test_inspect_says_what_a_cache_takes_as_it_is_measured(
     assert bool(in_floats[2]) == (precision == "int8")
     with NudgedLM.load(bundle) as lm:
         record = lm.bundle.manifest.models["base"]
-        cache = make_cache(open_graph(lm.bundle, "base", ["cpu"]), 64)
+        cache = make_cache(open_model(lm.bundle, "base", ["cpu"]), 64)
         cache.reserve(64)
         measured = sum(buffer.numpy().nbytes for buffer in cache._buffers)
     assert record.cache.dtype == {"fp32": "float32", "int8": "int8"}[precision]

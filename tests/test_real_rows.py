@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.session import open_graph
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 TEXT = Path(__file__).read_text(encoding="utf-8") + (Path(__file__).parent / "oracle.py").read_text(encoding="utf-8")
 CHECKED = 72
@@ -27,7 +27,7 @@ def test_logits_are_equal_to_the_last_bit_whatever_the_size_of_a_pass(precision:
     bundle = Bundle.open(folder)
     ids = Tokenizer(bundle.path(bundle.manifest.models[role].tokenizer)).encode(TEXT)[: filled + CHECKED]
     assert len(ids) == filled + CHECKED
-    decoder = Decoder(open_graph(bundle, role, ["cpu"]))
+    decoder = Decoder(open_model(bundle, role, ["cpu"]))
     decoder.feed(ids[:filled])
 
     def read(step: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .engine import Engine, Opening
-from .serve import serve
+from benchmarks.workers.engine import Engine, Opening
+from benchmarks.workers.serve import serve
 
 
 class Genai:

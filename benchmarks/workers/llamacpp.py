@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .engine import Engine, Opening
-from .serve import serve
-from .stepping import Stepping
+from benchmarks.workers.engine import Engine, Opening
+from benchmarks.workers.serve import serve
+from benchmarks.workers.stepping import Stepping
 
 _BATCH = 512
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .engine import Engine, Opening
-from .naive_loop import Voice, nudged
-from .serve import memory, serve_lines
+from benchmarks.workers.engine import Engine, Opening
+from benchmarks.workers.naive_loop import Voice, nudged
+from benchmarks.workers.serve import memory, serve_lines
 
 
 class _Reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .serve import memory, serve_lines
+from benchmarks.workers.serve import memory, serve_lines
 
 
 class _Server:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .engine import Engine, Opening
-from .serve import serve
-from .stepping import Stepping
+from benchmarks.workers.engine import Engine, Opening
+from benchmarks.workers.serve import serve
+from benchmarks.workers.stepping import Stepping
 
 if TYPE_CHECKING:  # importing the package is a part of what is timed
-    from nudge_onnx.runtime.outputs import Rows
+    from nudge_onnx.runtime.inference.outputs import Rows
 
 
 class Ours(Stepping):
@@ -21,12 +21,12 @@ class Ours(Stepping):
 
     def __init__(self, opening: Opening) -> None:
         from nudge_onnx.bundle import Bundle
-        from nudge_onnx.runtime.decoder import Decoder
-        from nudge_onnx.runtime.huge_pages import huge_pages
-        from nudge_onnx.runtime.session import open_graph
+        from nudge_onnx.runtime.inference.decoder import Decoder
+        from nudge_onnx.runtime.inference.opening import open_model
+        from nudge_onnx.runtime.system.huge_pages import huge_pages
 
         with huge_pages():
-            self._decoder = Decoder(open_graph(Bundle.open(opening.model), opening.role, ["cpu"]))
+            self._decoder = Decoder(open_model(Bundle.open(opening.model), opening.role, ["cpu"]))
 
     def prefill(self, ids: Sequence[int]) -> int:
         self._decoder.read(head=self._decoder.has_head)
@@ -59,7 +59,7 @@ def import_engine() -> Callable[[Opening], Engine]:
     """Import what a decoder needs."""
     import onnxruntime  # noqa: F401
 
-    import nudge_onnx.runtime.decoder  # noqa: F401
+    import nudge_onnx.runtime.inference.decoder  # noqa: F401
 
     return Ours
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .serve import serve_lines
+from benchmarks.workers.serve import serve_lines
 
 _WARM_UP = 8
 _KINDS = {
@@ -50,26 +50,19 @@ def by_kind(events: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], int]:
 
 def profile(bundle: str, role: str, ids: list[int], count: int) -> dict[str, float]:
     """Seconds of a step by kind of operator, over `count` steps behind `ids`."""
-    import onnxruntime as ort
-
     from nudge_onnx.bundle import Bundle
-    from nudge_onnx.runtime import session
-    from nudge_onnx.runtime.decoder import Decoder
-    from nudge_onnx.runtime.huge_pages import huge_pages
+    from nudge_onnx.runtime.inference.decoder import Decoder
+    from nudge_onnx.runtime.inference.opening import open_model
+    from nudge_onnx.runtime.system.huge_pages import huge_pages
 
-    plain = ort.SessionOptions
     with tempfile.TemporaryDirectory() as folder:
 
-        def options() -> Any:
-            made = plain()
-            made.enable_profiling = True
-            made.profile_file_prefix = str(Path(folder) / "profile")
-            return made
+        def profiled(options: Any) -> None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
 
-        ort.SessionOptions = options
         with huge_pages():
-            graph = session.open_graph(Bundle.open(bundle), role, ["cpu"])
-        ort.SessionOptions = plain
+            graph = open_model(Bundle.open(bundle), role, ["cpu"], adjust=profiled)
         decoder = Decoder(graph)
         decoder.read(head=True)
         decoder.prefill(ids)

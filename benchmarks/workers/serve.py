@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from .engine import Engine, Opening
+from benchmarks.workers.engine import Engine, Opening
 
 Handler = Callable[..., Any]
 

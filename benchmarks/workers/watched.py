@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from .serve import serve_lines
+from benchmarks.workers.serve import serve_lines
 
 
 class Stopwatch:
@@ -63,10 +63,10 @@ class _Server:
         import onnxruntime as ort
 
         from nudge_onnx import NudgedLM
-        from nudge_onnx.runtime.decoder import Decoder
-        from nudge_onnx.runtime.prompt import PromptIds
-        from nudge_onnx.runtime.reader import Chooser, HeadChooser
-        from nudge_onnx.runtime.tokenizer import Tokenizer
+        from nudge_onnx.runtime.choosing.choosers import Chooser, HeadChooser
+        from nudge_onnx.runtime.inference.decoder import Decoder
+        from nudge_onnx.runtime.text.prompt import PromptIds
+        from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
         self._lm = NudgedLM.load(bundle, cache_mib=0)
         watch = self._watch

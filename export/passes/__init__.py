@@ -17,7 +17,7 @@ from .fuse_gelu import fuse_gelu
 from .fuse_norms import fuse_norms
 from .fuse_projections import fuse_gate_up, fuse_qkv
 from .fuse_skip_norms import fuse_skip_norms
-from .graph import Graph
+from .graph_editor import GraphEditor
 from .group_query_attention import context_rows, group_query_attention
 from .half_attention import half_attention
 from .int8_cache import Floats, int8_cache
@@ -27,7 +27,7 @@ from .prompt_attention import PROMPT_ROWS, prompt_attention
 from .separate_experts import separate_experts
 from .separate_heads import separate_heads
 from .shared_embedding import shared_embedding
-from .smooth_inputs import smooth_inputs, smoothable
+from .smooth_quant import smooth_quant, smoothable
 from .uncertainty_head import uncertainty_head
 from .window_attention import last_near, window_attention, windows
 
@@ -36,7 +36,7 @@ __all__ = [
     "PASSES",
     "PROMPT_ATTENTION",
     "PROMPT_ROWS",
-    "SMOOTH_INPUTS",
+    "SMOOTH_QUANT",
     "Result",
     "apply",
     "finish",
@@ -46,7 +46,7 @@ __all__ = [
     "windows",
 ]
 
-Pass = Callable[[Graph, Mapping[str, Any]], bool]
+Pass = Callable[[GraphEditor, Mapping[str, Any]], bool]
 
 _PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": last_rows}
 _CONTRIB: dict[str, Pass] = {
@@ -62,13 +62,13 @@ _CONTRIB: dict[str, Pass] = {
 _QUANTISABLE: dict[str, Pass] = {"separate-experts": separate_experts}
 """Worth their nodes only where weights get fewer bits."""
 
-SMOOTH_INPUTS = "smooth-inputs"
+SMOOTH_QUANT = "smooth-quant"
 INT8_CACHE = "int8-cache"
 PROMPT_ATTENTION = "prompt-attention"
 HALF_ATTENTION = "half-attention"
 _FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", "join-branches", HALF_ATTENTION, "uncertainty-head")
 
-PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_QUANTISABLE, SMOOTH_INPUTS, *_FINISHING)
+PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_QUANTISABLE, SMOOTH_QUANT, *_FINISHING)
 """Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
 
 
@@ -105,7 +105,7 @@ def apply(
     """
     if unknown := set(skip) - set(PASSES):
         raise ValueError(f"unknown pass {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
-    graph = Graph(model)
+    graph = GraphEditor(model)
     quantisable = _QUANTISABLE if precision.startswith("int") else {}
     applied = _run({**_PORTABLE, **({} if portable else {**_CONTRIB, **quantisable})}, graph, config, skip)
     return Result(
@@ -127,9 +127,9 @@ def smooth(
 ) -> tuple[str, ...]:
     """Run the pass that prepares a rewritten graph for eight bits; returns its name if it changed `model`.
 
-    `sizes` are those of the channels of its `smoothable` values (see `smooth_inputs`).
+    `sizes` are those of the channels of its `smoothable` values (see `smooth_quant`).
     """
-    return _run({SMOOTH_INPUTS: partial(smooth_inputs, sizes=sizes)}, Graph(model), config, skip)
+    return _run({SMOOTH_QUANT: partial(smooth_quant, sizes=sizes)}, GraphEditor(model), config, skip)
 
 
 def finish(
@@ -155,10 +155,12 @@ def finish(
         uncertainty_head,
     )
     skip = skip if halves else {*skip, HALF_ATTENTION}
-    return _run(dict(zip(_FINISHING, passes, strict=True)), Graph(model), config, skip)
+    return _run(dict(zip(_FINISHING, passes, strict=True)), GraphEditor(model), config, skip)
 
 
-def _run(passes: Mapping[str, Pass], graph: Graph, config: Mapping[str, Any], skip: Collection[str]) -> tuple[str, ...]:
+def _run(
+    passes: Mapping[str, Pass], graph: GraphEditor, config: Mapping[str, Any], skip: Collection[str]
+) -> tuple[str, ...]:
     applied = []
     for name, run in passes.items():
         if name not in skip and run(graph, config):

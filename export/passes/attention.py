@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 
 __all__ = ["Attention", "Rotary", "find_attention"]
 
@@ -41,13 +41,13 @@ class Attention:
     """The Concat nodes that put new keys and values after the past ones."""
 
 
-def find_attention(graph: Graph, head_size: int) -> list[Attention]:
+def find_attention(graph: GraphEditor, head_size: int) -> list[Attention]:
     """Every attention that is recognised, sorted by layer."""
     found = (_match(graph, node, head_size) for node in graph.of_type("Softmax"))
     return sorted((attention for attention in found if attention is not None), key=lambda a: a.layer)
 
 
-def _match(graph: Graph, softmax: Node, head_size: int) -> Attention | None:
+def _match(graph: GraphEditor, softmax: Node, head_size: int) -> Attention | None:
     masked = graph.made_by(softmax.input[0], "Add")
     output = _output(graph, softmax)
     if masked is None or output is None:
@@ -88,7 +88,7 @@ def _match(graph: Graph, softmax: Node, head_size: int) -> Attention | None:
     )
 
 
-def _scores(graph: Graph, value: str, head_size: int) -> tuple[Node | None, float, float]:
+def _scores(graph: GraphEditor, value: str, head_size: int) -> tuple[Node | None, float, float]:
     """The MatMul behind the scores, their factor, and the soft-cap (0 for none)."""
     value, factor = _unscale(graph, value, head_size)
     tanh = graph.made_by(value, "Tanh")
@@ -100,7 +100,7 @@ def _scores(graph: Graph, value: str, head_size: int) -> tuple[Node | None, floa
     return graph.made_by(value, "MatMul"), factor, softcap
 
 
-def _unscale(graph: Graph, value: str, head_size: int) -> tuple[str, float]:
+def _unscale(graph: GraphEditor, value: str, head_size: int) -> tuple[str, float]:
     factor = 1.0
     while (node := graph.made_by(value, "Mul", "Div")) is not None:
         first, second = (_number(graph, name, head_size) for name in node.input)
@@ -113,7 +113,7 @@ def _unscale(graph: Graph, value: str, head_size: int) -> tuple[str, float]:
     return value, factor
 
 
-def _number(graph: Graph, value: str, head_size: int) -> float | None:
+def _number(graph: GraphEditor, value: str, head_size: int) -> float | None:
     """A scalar that is constant, or computed from the head size as GPT-2's scale is."""
     known = graph.scalar(value)
     node = graph.maker(value)
@@ -134,7 +134,7 @@ def _number(graph: Graph, value: str, head_size: int) -> float | None:
     return operands[0] * operands[1] if node.op_type == "Mul" else operands[0] / operands[1]
 
 
-def _repeated(graph: Graph, value: str, head_size: int) -> tuple[str, float]:
+def _repeated(graph: GraphEditor, value: str, head_size: int) -> tuple[str, float]:
     """Behind scaling, transposing, and the repetition of each KV head for its group of query heads."""
     factor = 1.0
     while True:
@@ -146,7 +146,7 @@ def _repeated(graph: Graph, value: str, head_size: int) -> tuple[str, float]:
         value = node.input[0]
 
 
-def _output(graph: Graph, softmax: Node) -> tuple[Node, str] | None:
+def _output(graph: GraphEditor, softmax: Node) -> tuple[Node, str] | None:
     """The MatMul of weights and values, and the value in which the heads are joined."""
     value = softmax.output[0]
     for _ in range(4):  # IsNaN and Where guard rows that are masked whole; a Cast may stand between
@@ -165,7 +165,7 @@ def _output(graph: Graph, softmax: Node) -> tuple[Node, str] | None:
     return None
 
 
-def _rotary(graph: Graph, value: str) -> Rotary | None:
+def _rotary(graph: GraphEditor, value: str) -> Rotary | None:
     partial = graph.made_by(value, "Concat")
     turned = graph.made_by(partial.input[0] if partial is not None else value, "Add")
     if turned is None:
@@ -186,7 +186,7 @@ def _rotary(graph: Graph, value: str) -> Rotary | None:
     return Rotary(before, straight.input[1], crossed.input[1], pairs)
 
 
-def _turns_halves(graph: Graph, value: str, before: str) -> bool:
+def _turns_halves(graph: GraphEditor, value: str, before: str) -> bool:
     """Whether a value is (-second half, first half) of `before`."""
     halves = graph.made_by(value, "Concat")
     negated = graph.made_by(halves.input[0], "Neg") if halves is not None else None
@@ -195,7 +195,7 @@ def _turns_halves(graph: Graph, value: str, before: str) -> bool:
     return low is not None and high is not None and low.input[0] == before and high.input[0] == before
 
 
-def _turns_pairs(graph: Graph, value: str, before: str) -> bool:
+def _turns_pairs(graph: GraphEditor, value: str, before: str) -> bool:
     """Whether a value is (-odd columns, even columns) of `before`, interleaved."""
     flat = graph.made_by(value, "Reshape")
     stacked = graph.made_by(flat.input[0], "Concat") if flat is not None else None

@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .graph import CONTRIB, Array, Graph, Node
+from .graph_editor import CONTRIB, Array, GraphEditor, Node
 
 __all__ = ["Branch", "branch_of", "moved", "rows_of_pass"]
 
 _ATTENTION = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.INT8)
 
 
-def rows_of_pass(graph: Graph) -> str:
+def rows_of_pass(graph: GraphEditor) -> str:
     """Name of the int64 scalar that says how many tokens a pass reads; its nodes are added once."""
     made = "pass.rows"
     if graph.maker(made) is None:
@@ -45,7 +45,7 @@ def branch_of(
 class Branch:
     """Collects the nodes of a branch. Values are named after the attention's first output, or after `name`."""
 
-    def __init__(self, graph: Graph, name: str, constants: str) -> None:
+    def __init__(self, graph: GraphEditor, name: str, constants: str) -> None:
         self.nodes: list[Node] = []
         """What was added, in order."""
         self._graph = graph

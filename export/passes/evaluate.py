@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from .graph import Array, Graph
+from .graph_editor import Array, GraphEditor
 
 __all__ = ["evaluate", "run_part"]
 
 
-def evaluate(graph: Graph, value: str, tokens: int, past: int = 0) -> Array | None:
+def evaluate(graph: GraphEditor, value: str, tokens: int, past: int = 0) -> Array | None:
     """A value of the graph for `tokens` tokens behind `past` positions, whose keys and values are zero.
 
     Meant for what depends on lengths and positions alone, such as masks and rotary tables: token ids and embeddings are
@@ -34,7 +34,7 @@ def evaluate(graph: Graph, value: str, tokens: int, past: int = 0) -> Array | No
     return run_part(graph, value, feeds)
 
 
-def run_part(graph: Graph, value: str, feeds: Mapping[str, Array]) -> Array | None:
+def run_part(graph: GraphEditor, value: str, feeds: Mapping[str, Array]) -> Array | None:
     """A value of the graph computed from other values of it; `None` if they do not suffice."""
     nodes = graph.ancestors([value], stop=feeds)
     read = {name for node in nodes for name in node.input}

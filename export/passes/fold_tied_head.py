@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph
+from .graph_editor import GraphEditor
 from .head import find_head
 
 __all__ = ["fold_tied_head"]
 
 
-def fold_tied_head(graph: Graph, config: Mapping[str, Any]) -> bool:
+def fold_tied_head(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Give the head an initialiser [hidden, vocabulary] of its own."""
     head = find_head(graph)
     if head is None or head.op_type != "MatMul":

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from .evaluate import run_part
-from .graph import CONTRIB, Array, Graph, Node
+from .graph_editor import CONTRIB, Array, GraphEditor, Node
 
 __all__ = ["fuse_gelu"]
 
 
-def fuse_gelu(graph: Graph, config: Mapping[str, Any]) -> bool:
+def fuse_gelu(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Replace what computes a GELU around a Tanh, in whatever order its products are written."""
     changed = False
     for tanh in list(graph.of_type("Tanh")):
@@ -29,7 +29,7 @@ def fuse_gelu(graph: Graph, config: Mapping[str, Any]) -> bool:
     return changed
 
 
-def _source(graph: Graph, value: str) -> str | None:
+def _source(graph: GraphEditor, value: str) -> str | None:
     """The one value that a polynomial is computed from."""
     leaves, todo = set(), [value]
     while todo:
@@ -45,7 +45,7 @@ def _source(graph: Graph, value: str) -> str | None:
     return leaves.pop() if len(leaves) == 1 else None
 
 
-def _polynomial(graph: Graph, node: Node) -> bool:
+def _polynomial(graph: GraphEditor, node: Node) -> bool:
     first, second = node.input
     if node.op_type == "Mul" and (
         first == second or graph.scalar(first) is not None or graph.scalar(second) is not None
@@ -59,7 +59,7 @@ def _polynomial(graph: Graph, node: Node) -> bool:
     return False
 
 
-def _outputs(graph: Graph, tanh: Node) -> list[str]:
+def _outputs(graph: GraphEditor, tanh: Node) -> list[str]:
     """Values in which a GELU around this Tanh could end: after 1 + tanh, times x, times one half."""
     found: list[str] = []
     user = graph.only_user(tanh.output[0])
@@ -69,7 +69,7 @@ def _outputs(graph: Graph, tanh: Node) -> list[str]:
     return found[1:]
 
 
-def _is_gelu(graph: Graph, source: str, output: str) -> bool:
+def _is_gelu(graph: GraphEditor, source: str, output: str) -> bool:
     x: Array = np.linspace(-6, 6, 97, dtype=np.float32).reshape(1, 1, -1)
     computed = run_part(graph, output, {source: x})
     cubic = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)

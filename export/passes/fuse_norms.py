@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 
 __all__ = ["fuse_norms"]
 
 
-def fuse_norms(graph: Graph, config: Mapping[str, Any]) -> bool:
+def fuse_norms(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Fuse weight * x / sqrt(mean(x^2) + epsilon) wherever it stands, q/k norms included."""
     changed = False
     for power in list(graph.of_type("Pow")):
@@ -18,7 +18,7 @@ def fuse_norms(graph: Graph, config: Mapping[str, Any]) -> bool:
     return changed
 
 
-def _fuse(graph: Graph, power: Node) -> bool:
+def _fuse(graph: GraphEditor, power: Node) -> bool:
     if graph.scalar(power.input[1]) != 2:
         return False
     x = power.input[0]
@@ -53,11 +53,11 @@ def _fuse(graph: Graph, power: Node) -> bool:
     return True
 
 
-def _next(graph: Graph, node: Node, *kinds: str) -> Node | None:
+def _next(graph: GraphEditor, node: Node, *kinds: str) -> Node | None:
     user = graph.only_user(node.output[0])
     return user if user is not None and user.op_type in kinds else None
 
 
-def _last_axis(graph: Graph, mean: Node) -> bool:
+def _last_axis(graph: GraphEditor, mean: Node) -> bool:
     axes = graph.constant(mean.input[1]) if len(mean.input) > 1 else graph.attribute(mean, "axes")
     return axes is not None and [int(axis) for axis in axes] == [-1] and graph.attribute(mean, "keepdims", 1) == 1

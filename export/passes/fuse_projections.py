@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 
 __all__ = ["fuse_gate_up", "fuse_qkv"]
 
 
-def fuse_qkv(graph: Graph, config: Mapping[str, Any]) -> bool:
+def fuse_qkv(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Join the projections of query, key and value in front of each GroupQueryAttention.
 
     Where nothing stands between, the operator takes the joined value as it is; otherwise it is split again.
@@ -35,7 +35,7 @@ def fuse_qkv(graph: Graph, config: Mapping[str, Any]) -> bool:
     return changed
 
 
-def fuse_gate_up(graph: Graph, config: Mapping[str, Any]) -> bool:
+def fuse_gate_up(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Join the two projections of a gated feed-forward layer."""
     joined: set[str] = set()
     for gate in list(graph.of_type("MatMul")):
@@ -50,7 +50,7 @@ def fuse_gate_up(graph: Graph, config: Mapping[str, Any]) -> bool:
     return bool(joined)
 
 
-def _projections(graph: Graph, values: Sequence[str]) -> list[Node] | None:
+def _projections(graph: GraphEditor, values: Sequence[str]) -> list[Node] | None:
     """The three MatMul (with a bias added or not) that make some values, if they read the same hidden state."""
     found = []
     for value in values:
@@ -61,7 +61,7 @@ def _projections(graph: Graph, values: Sequence[str]) -> list[Node] | None:
     return found if len({node.input[0] for node in found}) == 1 else None
 
 
-def _behind_norm(graph: Graph, value: str) -> str:
+def _behind_norm(graph: GraphEditor, value: str) -> str:
     """What a bias or a q/k norm was applied to."""
     while (node := graph.made_by(value, "Reshape", "SimplifiedLayerNormalization", "Add", "Cast")) is not None:
         computed = [name for name in node.input if graph.constant(name) is None]
@@ -71,7 +71,7 @@ def _behind_norm(graph: Graph, value: str) -> str:
     return value
 
 
-def _join(graph: Graph, nodes: Sequence[Node], name: str, *, split: bool) -> str:
+def _join(graph: GraphEditor, nodes: Sequence[Node], name: str, *, split: bool) -> str:
     weights = [graph.held(node.input[1]) for node in nodes]
     outputs = [node.output[0] for node in nodes]
     hidden = nodes[0].input[0]
@@ -87,7 +87,7 @@ def _join(graph: Graph, nodes: Sequence[Node], name: str, *, split: bool) -> str
     return joined
 
 
-def _pack(graph: Graph, attention: Node, joined: str) -> None:
+def _pack(graph: GraphEditor, attention: Node, joined: str) -> None:
     """GroupQueryAttention reads query, key and value side by side from its first input when the next two are absent."""
     attributes = list(attention.attribute)
     inputs, outputs = [joined, "", "", *attention.input[3:]], list(attention.output)
@@ -97,13 +97,13 @@ def _pack(graph: Graph, attention: Node, joined: str) -> None:
     made.attribute.extend(attributes)
 
 
-def _multiplied(graph: Graph, pair: Sequence[Node]) -> bool:
+def _multiplied(graph: GraphEditor, pair: Sequence[Node]) -> bool:
     """Whether the products meet again: activation(gate) * up."""
     seen = [_elementwise(graph, node.output[0]) for node in pair]
     return bool(seen[0] & seen[1])
 
 
-def _elementwise(graph: Graph, value: str) -> set[int]:
+def _elementwise(graph: GraphEditor, value: str) -> set[int]:
     """Identities of the Mul nodes that a value reaches through element-wise nodes."""
     reached: set[int] = set()
     todo, seen = [value], set()

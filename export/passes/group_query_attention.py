@@ -19,7 +19,7 @@ import onnx
 
 from .attention import Attention, find_attention
 from .evaluate import evaluate
-from .graph import CONTRIB, Array, Graph, Node
+from .graph_editor import CONTRIB, Array, GraphEditor, Node
 
 __all__ = [
     "CACHE",
@@ -48,7 +48,7 @@ _TABLE_COLUMNS = 8
 """The operator only takes tables whose width is a multiple of this."""
 
 
-def table_shape(graph: Graph, attention: Node) -> tuple[int, ...] | None:
+def table_shape(graph: GraphEditor, attention: Node) -> tuple[int, ...] | None:
     """Positions and columns of the rotary tables of a GroupQueryAttention; `None` if it has none."""
     return graph.dims(attention.input[TABLES][0]) if graph.attribute(attention, "do_rotary", 0) else None
 
@@ -58,7 +58,7 @@ def context_rows(config: Mapping[str, Any]) -> int:
     return min(int(config.get("max_position_embeddings") or config.get("n_positions") or CONTEXT_LIMIT), CONTEXT_LIMIT)
 
 
-def group_query_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
+def group_query_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Rewrite all layers, or none if one of them is not recognised."""
     shape = _past_shape(graph)
     if shape is None:
@@ -90,7 +90,7 @@ def group_query_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def _past_shape(graph: Graph) -> tuple[int, int, int] | None:
+def _past_shape(graph: GraphEditor) -> tuple[int, int, int] | None:
     keys = [v for v in graph.proto.input if v.name.startswith("past_key_values.") and v.name.endswith(".key")]
     shapes = {tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in keys}
     if len(shapes) != 1 or "attention_mask" not in graph.inputs:
@@ -106,7 +106,7 @@ class _Windows:
     the window begins to leave out what lies before it, and the last one that the context has room for.
     """
 
-    def __init__(self, graph: Graph, config: Mapping[str, Any]) -> None:
+    def __init__(self, graph: GraphEditor, config: Mapping[str, Any]) -> None:
         self._graph = graph
         self._context = context_rows(config)
         # A window that no text fills is none.
@@ -156,7 +156,7 @@ def _looks_back(visible: npt.NDArray[np.bool_], window: int) -> bool:
 class _Tables:
     """Reads cosines and sines of all positions out of the graph."""
 
-    def __init__(self, graph: Graph, rows: int) -> None:
+    def __init__(self, graph: GraphEditor, rows: int) -> None:
         self._graph = graph
         self._rows = rows
         self._tables: dict[str, Array] = {}
@@ -218,7 +218,7 @@ class _Tables:
         return found.reshape(tokens, -1)
 
 
-def _flatten(graph: Graph, value: str) -> tuple[str, onnx.NodeProto | None] | None:
+def _flatten(graph: GraphEditor, value: str) -> tuple[str, onnx.NodeProto | None] | None:
     """[batch, heads, sequence, head_size] back to before the heads were moved, and the norm in between, if any.
 
     The value is [batch, sequence, heads * head_size], or [batch, sequence, heads, head_size] behind a norm.
@@ -235,7 +235,7 @@ def _flatten(graph: Graph, value: str) -> tuple[str, onnx.NodeProto | None] | No
     return (split.input[0], norm) if split is not None else None
 
 
-def _closed(graph: Graph, attentions: list[Attention]) -> bool:
+def _closed(graph: GraphEditor, attentions: list[Attention]) -> bool:
     """Nothing outside attention may look at the past: its length is now a capacity."""
     made = [attention.output for attention in attentions]
     made += [append.output[0] for attention in attentions for append in attention.appends]
@@ -245,7 +245,7 @@ def _closed(graph: Graph, attentions: list[Attention]) -> bool:
     return not any(name in made[len(attentions) :] or name.startswith("past_") for node in rest for name in node.input)
 
 
-def _lengths(graph: Graph) -> list[str]:
+def _lengths(graph: GraphEditor) -> list[str]:
     """The operator's two lengths from the attention mask: last valid key per text, and the mask's width."""
     counted = graph.add(
         "ReduceSum", ["attention_mask", graph.store("attention.axis", np.array([1]))], "attention.count", keepdims=0
@@ -261,7 +261,7 @@ def _lengths(graph: Graph) -> list[str]:
 
 
 def _rewrite(
-    graph: Graph, found: Attention, heads: int, kv_heads: int, head_size: int, window: int, tail: list[str]
+    graph: GraphEditor, found: Attention, heads: int, kv_heads: int, head_size: int, window: int, tail: list[str]
 ) -> None:
     name = f"attention.{found.layer}"
     query = _side(graph, found.query, f"{name}.query", heads, head_size)
@@ -288,7 +288,7 @@ def _rewrite(
     )
 
 
-def _side(graph: Graph, value: str, name: str, heads: int, head_size: int) -> str:
+def _side(graph: GraphEditor, value: str, name: str, heads: int, head_size: int) -> str:
     side = _flatten(graph, value)
     assert side is not None  # checked before anything was edited
     flat, norm = side

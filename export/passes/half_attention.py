@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .graph import CONTRIB, Graph
+from .graph_editor import CONTRIB, GraphEditor
 from .group_query_attention import CACHE, LENGTHS, TABLES
 
 __all__ = ["half_attention"]
@@ -20,7 +20,7 @@ __all__ = ["half_attention"]
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
-def half_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
+def half_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Put casts around every attention with a cache of floats."""
     types = {value.name: value.type.tensor_type.elem_type for value in graph.proto.input}
     attentions = [node for node in graph.of_type("GroupQueryAttention") if types.get(node.input[CACHE][0]) == _FLOAT]

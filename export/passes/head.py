@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 
 __all__ = ["LOGITS", "find_head"]
 
@@ -11,7 +11,7 @@ LOGITS = "logits"
 _ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Tanh", "Cast", "Identity")
 
 
-def find_head(graph: Graph) -> Node | None:
+def find_head(graph: GraphEditor) -> Node | None:
     """The MatMul that makes the logits, before any element-wise node such as Gemma-2's soft-cap."""
     value = LOGITS
     while (node := graph.maker(value)) is not None:

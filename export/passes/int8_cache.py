@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .graph import CONTRIB, Graph
+from .graph_editor import CONTRIB, GraphEditor
 from .group_query_attention import CACHE, POSITIONS, SCALES, table_shape
 
 __all__ = ["LEVELS", "Floats", "Turned", "cached_values", "int8_cache", "reach"]
@@ -40,7 +40,7 @@ class Turned(NamedTuple):
     """Whether a pair is two neighbours, and not one of the first half of these channels and one of the second."""
 
 
-def cached_values(graph: Graph) -> dict[str, Turned]:
+def cached_values(graph: GraphEditor) -> dict[str, Turned]:
     """The outputs [batch, heads, positions, head_size] that hold keys and values, and how each was turned."""
     found: dict[str, Turned] = {}
     for node in graph.of_type("GroupQueryAttention"):
@@ -62,7 +62,7 @@ def reach(values: Floats, turned: Turned) -> Floats:
     return peaks
 
 
-def int8_cache(graph: Graph, config: Mapping[str, Any], peaks: Mapping[str, Floats]) -> bool:
+def int8_cache(graph: GraphEditor, config: Mapping[str, Any], peaks: Mapping[str, Floats]) -> bool:
     """Give every attention a cache of int8.
 
     `peaks` holds for each of the `cached_values` the largest `reach` that was seen, [heads, head_size].

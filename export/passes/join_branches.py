@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 
 from .branches import branch_of
-from .graph import Graph, Node, bodies, reads, rename
+from .graph_editor import GraphEditor, Node, bodies, reads, rename
 from .prompt_attention import MANY
 
 __all__ = ["join_branches"]
@@ -26,7 +26,7 @@ __all__ = ["join_branches"]
 _LAYERS = 6
 
 
-def join_branches(graph: Graph, config: Mapping[str, Any]) -> bool:
+def join_branches(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Join the Ifs of `prompt-attention`, if there are several, group by group."""
     order = graph.ancestors(graph.outputs)
     attentions = [node for node in order if node.op_type == "If" and MANY in _conditions(node)]
@@ -44,7 +44,7 @@ def _conditions(node: Node) -> list[str]:
     return [node.input[0], *chain.from_iterable(map(_conditions, inside))]
 
 
-def _join(graph: Graph, attentions: Sequence[Node]) -> None:
+def _join(graph: GraphEditor, attentions: Sequence[Node]) -> None:
     region = _between(graph, attentions)
     inside = {id(node) for node in region}
     outputs = [
@@ -69,7 +69,7 @@ def _join(graph: Graph, attentions: Sequence[Node]) -> None:
     )
 
 
-def _between(graph: Graph, attentions: Sequence[Node]) -> list[Node]:
+def _between(graph: GraphEditor, attentions: Sequence[Node]) -> list[Node]:
     """Some Ifs and all that leads from one to another, sorted."""
     wanted = {id(node) for node in attentions}
     region: list[Node] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from .graph import Graph
+from .graph_editor import GraphEditor
 from .head import LOGITS, find_head
 
 __all__ = ["LOGITS_ROWS", "before_rows", "last_rows"]
@@ -20,7 +20,7 @@ LOGITS_ROWS = "logits_rows"
 """Name of the int64 input [num_rows]: indices among the tokens of this call; negative ones count from the last."""
 
 
-def last_rows(graph: Graph, config: Mapping[str, Any]) -> bool:
+def last_rows(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Add the input `logits_rows`; the logits become [batch, num_rows, vocabulary]."""
     head = find_head(graph)
     if head is None or LOGITS_ROWS in graph.inputs:
@@ -32,7 +32,7 @@ def last_rows(graph: Graph, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def before_rows(graph: Graph, value: str) -> str:
+def before_rows(graph: GraphEditor, value: str) -> str:
     """The value that rows were picked of, where `value` is such a choice; otherwise `value` itself."""
     chosen = graph.made_by(value, "Gather")
     return str(chosen.input[0]) if chosen is not None and LOGITS_ROWS in chosen.input else value

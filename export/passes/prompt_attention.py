@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from .branches import Branch, branch_of, moved, rows_of_pass
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 from .group_query_attention import CACHE, LENGTHS, SCALES, TABLES
 from .int8_cache import LEVELS
 
@@ -30,7 +30,7 @@ MANY = "prompt.many"
 _QUANTISED = ("k_quant_type", "v_quant_type", "kv_cache_bit_width")
 
 
-def prompt_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
+def prompt_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Put every attention with a cache of int8 beside one over floats, for passes of `PROMPT_ROWS` or more."""
     attentions = [node for node in graph.of_type("GroupQueryAttention") if graph.attribute(node, "kv_cache_bit_width")]
     if not attentions:
@@ -53,7 +53,7 @@ def prompt_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
 class _Floats:
     """Builds the branch that reads an attention's cache as floats, and writes the new rows into it as codes."""
 
-    def __init__(self, graph: Graph, attention: Node, rows: str) -> None:
+    def __init__(self, graph: GraphEditor, attention: Node, rows: str) -> None:
         self._graph = graph
         self._attention = attention
         self._rows = rows

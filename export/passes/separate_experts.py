@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 
 __all__ = ["separate_experts"]
 
 
-def separate_experts(graph: Graph, config: Mapping[str, Any]) -> bool:
+def separate_experts(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Rewrite each product with a weight `[experts, inputs, outputs]`."""
     batched = [
         node for node in graph.of_type("MatMul") if (dims := graph.dims(node.input[1])) is not None and len(dims) == 3
@@ -26,7 +26,7 @@ def separate_experts(graph: Graph, config: Mapping[str, Any]) -> bool:
     return bool(batched)
 
 
-def _separate(graph: Graph, node: Node) -> None:
+def _separate(graph: GraphEditor, node: Node) -> None:
     hidden, weight = node.input
     output, name = node.output[0], node.name or node.output[0]
     matrices = graph.held(weight)

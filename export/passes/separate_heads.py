@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from .evaluate import run_part
-from .graph import Array, Graph, Node
+from .graph_editor import Array, GraphEditor, Node
 
 __all__ = ["separate_heads"]
 
 _PROBE_TOKENS = 2
 
 
-def separate_heads(graph: Graph, config: Mapping[str, Any]) -> bool:
+def separate_heads(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Rewrite each such projection; the values of its three parts keep their names."""
     heads = int(config.get("num_attention_heads") or 0)
     changed = False
@@ -28,7 +28,7 @@ def separate_heads(graph: Graph, config: Mapping[str, Any]) -> bool:
     return changed
 
 
-def _separate(graph: Graph, transpose: Node, heads: int) -> bool:
+def _separate(graph: GraphEditor, transpose: Node, heads: int) -> bool:
     split = graph.made_by(transpose.input[0], "Reshape")
     parts = [node for node in graph.users(transpose.output[0]) if node.op_type == "Slice"]
     if split is None or len(parts) != 3:
@@ -57,7 +57,7 @@ def _separate(graph: Graph, transpose: Node, heads: int) -> bool:
     return True
 
 
-def _biased(graph: Graph, value: str) -> tuple[str | None, Node | None]:
+def _biased(graph: GraphEditor, value: str) -> tuple[str | None, Node | None]:
     """The bias that is added in front of a value, if any, and the product behind it."""
     added = graph.made_by(value, "Add")
     if added is None:
@@ -68,7 +68,7 @@ def _biased(graph: Graph, value: str) -> tuple[str | None, Node | None]:
 
 
 def _order(
-    graph: Graph, hidden: str, joined: str, parts: list[str], weight: tuple[int, ...], heads: int
+    graph: GraphEditor, hidden: str, joined: str, parts: list[str], weight: tuple[int, ...], heads: int
 ) -> list[int] | None:
     """Which third of each head every part is, found out by running what is between; `None` where one is no third."""
     columns = weight[1]

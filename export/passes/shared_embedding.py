@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node
+from .graph_editor import GraphEditor, Node
 from .head import find_head
 
 __all__ = ["SharedEmbedding", "find_shared_embedding", "shared_embedding"]
@@ -22,7 +22,7 @@ SharedEmbedding = tuple[Node, Node]
 _HIDDEN_LAST = [1, 2, 0]
 
 
-def shared_embedding(graph: Graph, config: Mapping[str, Any]) -> bool:
+def shared_embedding(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Let the embedding read the head, if both hold the same numbers."""
     head, embedding = find_head(graph), _embedding(graph)
     if head is None or embedding is None:
@@ -40,7 +40,7 @@ def shared_embedding(graph: Graph, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def find_shared_embedding(graph: Graph, matrix: str) -> SharedEmbedding | None:
+def find_shared_embedding(graph: GraphEditor, matrix: str) -> SharedEmbedding | None:
     """The nodes that the pass wrote, for the head's matrix of this name."""
     for gather in graph.users(matrix):
         if gather.op_type == "Gather" and graph.attribute(gather, "axis", 0) == 1:
@@ -50,7 +50,7 @@ def find_shared_embedding(graph: Graph, matrix: str) -> SharedEmbedding | None:
     return None
 
 
-def _embedding(graph: Graph) -> Node | None:
+def _embedding(graph: GraphEditor) -> Node | None:
     for node in graph.of_type("Gather"):
         ids = graph.made_by(node.input[1], "Reshape")
         if (ids.input[0] if ids is not None else node.input[1]) == "input_ids":

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .graph import Graph
+from .graph_editor import GraphEditor
 from .head import LOGITS
 
 __all__ = ["LOG_SUM_EXP", "TOP1_ID", "TOP1_PROBABILITY", "uncertainty_head"]
@@ -28,7 +28,7 @@ LOG_SUM_EXP = "log_sum_exp"
 _ROWS = ["batch_size", "num_rows"]
 
 
-def uncertainty_head(graph: Graph, config: Mapping[str, Any]) -> bool:
+def uncertainty_head(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Add the three outputs; standard operators only."""
     vocabulary = _vocabulary(graph)
     if not vocabulary or TOP1_ID in graph.outputs:
@@ -59,7 +59,7 @@ def uncertainty_head(graph: Graph, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def _total(graph: Graph, split: str, peaks: str, last: str) -> str:
+def _total(graph: GraphEditor, split: str, peaks: str, last: str) -> str:
     """Sum of exp(logit - largest logit), double [batch, rows].
 
     Built from two Softmax, of the blocks and of their peaks, because ONNX Runtime computes each row of a Softmax by
@@ -82,7 +82,7 @@ def _total(graph: Graph, split: str, peaks: str, last: str) -> str:
     return graph.add("Div", [summed, top], "head.total")
 
 
-def _vocabulary(graph: Graph) -> int:
+def _vocabulary(graph: GraphEditor) -> int:
     """Last dimension of fp32 logits; 0 where the graph leaves it open."""
     for value in graph.proto.output:
         if value.name == LOGITS and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:

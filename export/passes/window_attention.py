@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from .branches import Branch, branch_of, moved, rows_of_pass
-from .graph import Graph, Node, bodies
+from .graph_editor import GraphEditor, Node, bodies
 from .group_query_attention import CACHE, LENGTHS, POSITIONS, table_shape
 
 __all__ = ["last_near", "window_attention", "windows"]
@@ -35,7 +35,7 @@ def last_near(window: int) -> int:
     return 2 * window + _BLOCK
 
 
-def window_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
+def window_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     """Put every attention over a cache of int8 with a sliding window beside one over the end of that cache."""
     found = [(node, inner) for node, inner in _attentions(graph) if _reaches_far(graph, inner)]
     shared: dict[int, _Ends] = {}
@@ -54,13 +54,13 @@ def window_attention(graph: Graph, config: Mapping[str, Any]) -> bool:
     return bool(found)
 
 
-def windows(graph: Graph) -> tuple[int, ...]:
+def windows(graph: GraphEditor) -> tuple[int, ...]:
     """Windows of the attentions of a graph that read the end of their cache behind `last_near` positions, ascending."""
     found = (graph.scalar(name) for name in graph.initializers if name.startswith("window.") and name.endswith(_EDGE))
     return tuple(sorted((int(edge) - _BLOCK) // 2 for edge in found if edge is not None))
 
 
-def _attentions(graph: Graph) -> Iterator[tuple[Node, Node]]:
+def _attentions(graph: GraphEditor) -> Iterator[tuple[Node, Node]]:
     """Each node that makes an attention's outputs, with the attention over codes in it: itself, or one in a branch."""
     for node in graph.nodes:
         for inner in (node, *(inner for body in bodies(node) for inner in body.node)):
@@ -68,7 +68,7 @@ def _attentions(graph: Graph) -> Iterator[tuple[Node, Node]]:
                 yield node, inner
 
 
-def _reaches_far(graph: Graph, attention: Node) -> bool:
+def _reaches_far(graph: GraphEditor, attention: Node) -> bool:
     window = graph.attribute(attention, "local_window_size", -1)
     tables = table_shape(graph, attention)
     # Without tables the graph does not say how long a text may be.
@@ -97,7 +97,7 @@ class _Ends:
 _TYPES = [onnx.TensorProto.INT64] * 3 + [onnx.TensorProto.INT32] * 2 + [onnx.TensorProto.INT64] * 2
 
 
-def _ends(graph: Graph, attention: Node, window: int, node: Node) -> _Ends:
+def _ends(graph: GraphEditor, attention: Node, window: int, node: Node) -> _Ends:
     """Add what is computed once a pass, and only in those that are far."""
     last, total = attention.input[LENGTHS]
     name = f"window.{window}"
@@ -139,7 +139,7 @@ def _nothing(kind: int) -> onnx.TensorProto:
     return onnx.helper.make_tensor("nothing", kind, [0], [])
 
 
-def _end(graph: Graph, attention: Node, ends: _Ends) -> onnx.GraphProto:
+def _end(graph: GraphEditor, attention: Node, ends: _Ends) -> onnx.GraphProto:
     """The branch over the end of the cache."""
     branch = Branch(graph, attention.input[CACHE][0], "window")
     axis, rest = branch.store("axis", [2]), branch.store("rest", [np.iinfo(np.int64).max])

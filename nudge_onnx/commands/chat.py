@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import read_line, write
-from ..errors import ContextLengthError, NudgeError
-from .options import answer_options, bundle_argument, load, painter, stream_arguments
+from nudge_onnx.commands.options import answer_options, bundle_argument, load, painter, stream_arguments
+from nudge_onnx.console import read_line, write
+from nudge_onnx.errors import ContextLengthError, NudgeError
 
 if TYPE_CHECKING:
-    from ..runtime.lm import NudgedLM
+    from nudge_onnx.runtime.lm import NudgedLM
 
 __all__ = ["command"]
 

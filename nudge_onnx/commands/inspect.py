@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from ..bundle import Bundle, ModelRecord
-from ..console import as_json, write
-from .options import READS_AHEAD, bundle_argument
+from nudge_onnx.bundle import Bundle, ModelRecord
+from nudge_onnx.commands.options import READS_AHEAD, bundle_argument
+from nudge_onnx.console import as_json, write
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(folder: Path, json_wanted: bool, check: bool, rows: bool) -> None:
 
 def _row_bits(folder: Path) -> dict[str, str]:
     # Only here: who reads a manifest should not wait for the runtime.
-    from ..runtime.lm import NudgedLM
+    from nudge_onnx.runtime.lm import NudgedLM
 
     with NudgedLM.load(folder) as lm:
         return dict(lm.row_bits)

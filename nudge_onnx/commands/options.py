@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..console import wants_color
+from nudge_onnx.console import wants_color
 
 if TYPE_CHECKING:
-    from ..runtime.lm import NudgedLM
-    from ..runtime.results import Piece
+    from nudge_onnx.runtime.lm import NudgedLM
+    from nudge_onnx.runtime.nudging.results import Piece
 
 __all__ = ["READS_AHEAD", "answer_options", "bundle_argument", "load", "painter", "stream_arguments"]
 
@@ -128,7 +128,7 @@ def answer_options(command: Command) -> Command:
 
 def load(folder: Path, options: dict[str, Any]) -> NudgedLM:
     """Open the bundle with the options about providers, threads and the cache folder."""
-    from ..runtime.lm import NudgedLM
+    from nudge_onnx.runtime.lm import NudgedLM
 
     return NudgedLM.load(
         folder,
@@ -149,7 +149,7 @@ def _providers(names: Sequence[str], options: Sequence[tuple[str, str, str]]) ->
 
 def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `NudgedLM.stream` among a command's options."""
-    from ..runtime.sampling import Sampling
+    from nudge_onnx.runtime.choosing.sampling import Sampling
 
     arguments = {name: options[name] for name in _STREAM}
     return {**arguments, "sampling": Sampling(**{name: options[name] for name in _SAMPLING})}

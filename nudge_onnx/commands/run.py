@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import as_json, read_text, write
-from .options import READS_AHEAD, answer_options, bundle_argument, load, painter, stream_arguments
+from nudge_onnx.commands.options import READS_AHEAD, answer_options, bundle_argument, load, painter, stream_arguments
+from nudge_onnx.console import as_json, read_text, write
 
 if TYPE_CHECKING:
-    from ..runtime.results import Answer
+    from nudge_onnx.runtime.nudging.results import Answer
 
 __all__ = ["command"]
 

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from benchmarks.extra_layers import add_layers
 from benchmarks.scaled_pair import scale_bundle, scale_checkpoint
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.opening import open_model
 
 EXTRA = 5
 IDS = list(range(4, 40))
@@ -25,7 +25,7 @@ APART = ("--no-pass", "join-branches")
 
 def logits(bundle: Bundle) -> np.ndarray:
     """Logits after each of the ids, read as a prompt, singly and several at once."""
-    decoder = Decoder(open_graph(bundle, "base", ["cpu"], threads=1))
+    decoder = Decoder(open_model(bundle, "base", ["cpu"], threads=1))
     rows = [decoder.prefill(IDS[:10]).copy(), *(decoder.feed([token]).copy() for token in IDS[10:20])]
     return np.concatenate([*rows, decoder.feed(IDS[20:], rows=len(IDS) - 20)])
 

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from benchmarks.workers.naive_loop import Voice, nudged
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.opening import open_model
 
 TOKENS = 40
 
@@ -21,7 +21,7 @@ TOKENS = 40
 def voice(bundle: Bundle, role: str, prompt: str) -> Voice:
     """One model of a bundle that reads everything again for each token."""
     record = bundle.manifest.models[role]
-    decoder = Decoder(open_graph(bundle, role, ["cpu"], threads=1))
+    decoder = Decoder(open_model(bundle, role, ["cpu"], threads=1))
 
     def after(ids: Sequence[int]) -> Any:
         decoder.rewind(0)

@@ -28,10 +28,10 @@ from conformance.templates import TEMPLATES  # noqa: E402
 from conformance.texts import all_texts  # noqa: E402
 from nudge_onnx import NudgedLM, NudgeError  # noqa: E402
 from nudge_onnx.bundle import Prompt  # noqa: E402
-from nudge_onnx.runtime.gates import GATES, Softmax  # noqa: E402
-from nudge_onnx.runtime.templates import render  # noqa: E402
-from nudge_onnx.runtime.text import to_text  # noqa: E402
-from nudge_onnx.runtime.tokenizer import Tokenizer  # noqa: E402
+from nudge_onnx.runtime.choosing.gates import GATES, Softmax  # noqa: E402
+from nudge_onnx.runtime.nudging.transcript import to_text  # noqa: E402
+from nudge_onnx.runtime.text.templates import render  # noqa: E402
+from nudge_onnx.runtime.text.tokenizer import Tokenizer  # noqa: E402
 
 BOS, EOS, MARK = "<s>", "</s>", "\u2581"
 LLAMA_3 = (

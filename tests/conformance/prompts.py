@@ -9,8 +9,8 @@ from typing import Any
 
 from nudge_onnx import NudgeError
 from nudge_onnx.bundle import Prompt
-from nudge_onnx.runtime.control_tokens import prompt_ids
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.text.control_tokens import prompt_ids
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 __all__ = ["prompt_cases"]
 

@@ -11,10 +11,10 @@ import pytest
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle, Prompt
-from nudge_onnx.runtime.control_tokens import prompt_ids
-from nudge_onnx.runtime.templates import render
-from nudge_onnx.runtime.text import to_text
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.nudging.transcript import to_text
+from nudge_onnx.runtime.text.control_tokens import prompt_ids
+from nudge_onnx.runtime.text.templates import render
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 HERE = Path(__file__).resolve().parent
 

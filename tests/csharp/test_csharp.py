@@ -15,10 +15,9 @@ from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.bundle import Bundle, Prompt
-from nudge_onnx.runtime.control_tokens import ControlTokens, prompt_ids
-from nudge_onnx.runtime.tokenizer import Tokenizer
-
-from .build import ROSLYN, Built, ToolchainError, build, run, unpacked
+from nudge_onnx.runtime.text.control_tokens import ControlTokens, prompt_ids
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
+from tests.csharp.build import ROSLYN, Built, ToolchainError, build, run, unpacked
 
 VECTORS = Path(__file__).resolve().parents[1] / "conformance"
 Sample = Callable[..., Any]

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from nudge_onnx import Answer, NudgedLM
-
-from .build import REPOSITORY, Built, build, run
-from .test_csharp import conform, fuzz
+from tests.csharp.build import REPOSITORY, Built, build, run
+from tests.csharp.test_csharp import conform, fuzz
 
 pytestmark = pytest.mark.real
 

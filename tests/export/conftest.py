@@ -11,12 +11,12 @@ import pytest
 from tiny import tiny_checkpoint
 
 from nudge_onnx.bundle import ModelRecord
-from nudge_onnx.export.configuration import load_config
-from nudge_onnx.export.progress import Progress
-from nudge_onnx.export.prompts import base_prompt
-from nudge_onnx.export.record import Conversion, export_model
-from nudge_onnx.export.sources import fetch
-from nudge_onnx.export.tokenizer_file import load_tokenizer
+from nudge_onnx.export.bundle.record import Conversion, export_model
+from nudge_onnx.export.source.configuration import load_config
+from nudge_onnx.export.source.prompts import base_prompt
+from nudge_onnx.export.source.sources import fetch
+from nudge_onnx.export.source.tokenizer_file import load_tokenizer
+from nudge_onnx.export.support.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tiny import ARCHITECTURES, ARCHITECTURES_OF_EXPERTS, OTHER_HEADS, tiny_chec
 from transformers import AutoModelForCausalLM
 
 from nudge_onnx.errors import ExportError
-from nudge_onnx.export.configuration import load_config
-from nudge_onnx.export.graph_runner import GraphRunner
-from nudge_onnx.export.loading import load_model
+from nudge_onnx.export.measure.graph_runner import GraphRunner
+from nudge_onnx.export.source.configuration import load_config
+from nudge_onnx.export.source.loading import load_model
 
 TEXT = "The sky is blue because small molecules scatter short waves, 12 + 30 is 42, and 日本語 too. " * 3
 KINDS = {"prefill": [60], "step": [40, *[1] * 20], "chunk": [30, 7, 1, 22], "from_nothing_by_steps": [1] * 20}

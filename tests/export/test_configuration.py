@@ -13,12 +13,12 @@ from tiny import tiny_checkpoint
 from transformers import AutoTokenizer, FalconConfig
 
 from nudge_onnx.errors import ExportError, NudgeError, SourceError
-from nudge_onnx.export.configuration import context_length, load_config
-from nudge_onnx.export.loading import load_model
 from nudge_onnx.export.pipeline import Request, export
-from nudge_onnx.export.progress import Progress
-from nudge_onnx.export.prompts import chat_prompt
-from nudge_onnx.export.tokenizer_file import tokens_without_rows
+from nudge_onnx.export.source.configuration import context_length, load_config
+from nudge_onnx.export.source.loading import load_model
+from nudge_onnx.export.source.prompts import chat_prompt
+from nudge_onnx.export.source.tokenizer_file import tokens_without_rows
+from nudge_onnx.export.support.progress import Progress
 
 LONG = {
     "max_position_embeddings": 512,

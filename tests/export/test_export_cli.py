@@ -154,7 +154,7 @@ def test_a_precision_that_costs_much_quality_is_a_warning(
 def test_a_graph_that_is_hardly_the_model_is_an_error_unless_allowed(
     tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nudge_onnx.export.record as record
+    import nudge_onnx.export.bundle.record as record
 
     quantise = record.quantise
 
@@ -243,7 +243,7 @@ def test_a_full_disk_is_one_line(tiny_pair: Pair, tmp_path: Path, monkeypatch: p
 def test_a_graph_that_differs_from_pytorch_fails_with_the_figure(
     tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nudge_onnx.export.record as record
+    import nudge_onnx.export.bundle.record as record
 
     apply = record.apply
 

@@ -10,9 +10,9 @@ from tiny import CHAT_TEMPLATE, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from nudge_onnx.errors import ExportError, SourceError
-from nudge_onnx.export.prompts import base_prompt, chat_prompt, looks_aligned, read_template
-from nudge_onnx.export.tokenizer_file import same_vocabulary
-from nudge_onnx.runtime.templates import render
+from nudge_onnx.export.source.prompts import base_prompt, chat_prompt, looks_aligned, read_template
+from nudge_onnx.export.source.tokenizer_file import same_vocabulary
+from nudge_onnx.runtime.text.templates import render
 
 
 def tokenizer(template: Any = CHAT_TEMPLATE, **arguments: Any) -> PreTrainedTokenizerFast:

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from nudge_onnx.errors import ExportError
-from nudge_onnx.export import scratch
-from nudge_onnx.export.scratch import fingerprint, once
+from nudge_onnx.export.support import scratch
+from nudge_onnx.export.support.scratch import fingerprint, once
 
 MAKER = """
 import sys, time
 from pathlib import Path
-from nudge_onnx.export.scratch import once
+from nudge_onnx.export.support.scratch import once
 folder, log, mark = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
 def make(partial):

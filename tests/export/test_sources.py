@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from nudge_onnx.errors import SourceError
-from nudge_onnx.export import hub as hub_module
-from nudge_onnx.export.sources import fetch
-from nudge_onnx.export.tokenizer_file import load_tokenizer, save_tokenizer
+from nudge_onnx.export.source import hub as hub_module
+from nudge_onnx.export.source.sources import fetch
+from nudge_onnx.export.source.tokenizer_file import load_tokenizer, save_tokenizer
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from conftest import Exported, ExportTiny
 from onnx import numpy_helper
 
 from nudge_onnx.errors import ExportError
-from nudge_onnx.export import verify
-from nudge_onnx.export.torch_reference import TorchReference
-from nudge_onnx.export.verify import Measurement, check, measure
+from nudge_onnx.export.measure import verify
+from nudge_onnx.export.measure.verify import Measurement, check, measure
+from nudge_onnx.export.trace.torch_reference import TorchReference
 
 
 def remeasure(

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nudge_onnx.export.views import separate_views
+from nudge_onnx.export.bundle.views import separate_views
 
 HIDDEN, VOCABULARY = 64, 8192
 TABLE = np.random.default_rng(0).standard_normal((HIDDEN, VOCABULARY)).astype(np.float32)

@@ -13,7 +13,7 @@ import pytest
 
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ExportError
-from nudge_onnx.export.writer import check_target, staged
+from nudge_onnx.export.bundle.writer import check_target, staged
 
 WORD = Path(__file__).parent.parent / "conformance" / "bundles" / "word"
 

@@ -65,7 +65,7 @@ def test_a_window_is_read_from_a_file_that_calls_mistral_llama(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["gemma2", "gemma2-own-scale", "gemma3", "gemma3-own-scale"])
 def test_the_scalar_of_gemma_is_an_integer(tmp_path: Path, name: str) -> None:
-    # Readers newer than the exporter's refuse 256.0.
+    # Memories newer than the exporter's refuse 256.0.
     original = random_model(CASES[name])
     write_gguf(tmp_path / "tiny.gguf", original, CASES[name])
     to_checkpoint(tmp_path / "tiny.gguf", tmp_path / "checkpoint")

@@ -11,10 +11,10 @@ from tiny_gguf import byte_level_values, write_llama
 from nudge_onnx.errors import SourceError
 from nudge_onnx.export.gguf import READING, to_checkpoint
 from nudge_onnx.export.pipeline import Request, export
-from nudge_onnx.export.progress import Progress
-from nudge_onnx.export.prompts import looks_aligned
-from nudge_onnx.export.sources import fetch
-from nudge_onnx.export.tokenizer_file import load_tokenizer
+from nudge_onnx.export.source.prompts import looks_aligned
+from nudge_onnx.export.source.sources import fetch
+from nudge_onnx.export.source.tokenizer_file import load_tokenizer
+from nudge_onnx.export.support.progress import Progress
 
 
 def test_a_folder_that_holds_one_gguf_file_is_that_file(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from nudge_onnx.export.calibrate import Calibration, calibration_text
+from nudge_onnx.export.measure.calibrate import Calibration
 from nudge_onnx.export.passes import apply, smoothable
-from nudge_onnx.export.passes.graph import Graph
-from nudge_onnx.export.quantise import quantise, to_calibrate
-from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
-from nudge_onnx.export.quantise_feedback import quantise_with_feedback
+from nudge_onnx.export.passes.graph_editor import GraphEditor
+from nudge_onnx.export.quantise.blocks import BLOCK, Blocks, quantise_rows, unpack
+from nudge_onnx.export.quantise.gptq import quantise_with_feedback
+from nudge_onnx.export.quantise.weights import quantise, to_calibrate
+from nudge_onnx.export.source.calibration_text import calibration_text
 
 
 def restore(blocks: Blocks) -> np.ndarray:
@@ -70,7 +71,7 @@ def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported,
 def test_sizes_of_channels_are_those_of_what_was_seen(exported, tmp_path):
     model, config = exported("llama")
     model = apply(model, config, precision="int8").model
-    values = smoothable(Graph(model))
+    values = smoothable(GraphEditor(model))
     calibration = Calibration(range(3, 43), tmp_path / "calibration", window=16)
     sizes, seen = calibration.channel_sizes(model, values), calibration.observe(model, values)
     assert sizes.keys() == set(values)

@@ -14,13 +14,13 @@ from decoding import Decoder
 from onnx import TensorProto, helper
 from row_bits_here import ask, at_least, known, opened, same_however_it_is_fed
 
-from nudge_onnx.export.calibrate import Calibration
+from nudge_onnx.export.measure.calibrate import Calibration
 from nudge_onnx.export.passes import PROMPT_ROWS, apply, finish
-from nudge_onnx.export.passes.graph import Graph
+from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.passes.int8_cache import Turned, reach
 from nudge_onnx.export.passes.uncertainty_head import uncertainty_head
 from nudge_onnx.export.passes.window_attention import windows
-from nudge_onnx.export.quantise import quantise
+from nudge_onnx.export.quantise.weights import quantise
 
 HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
 FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2", "gpt_neox", "glm"]
@@ -110,8 +110,8 @@ def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, arch
     assert "window-attention" in applied
     ends, whole = Decoder(with_ends, in_place=True), Decoder(plain, in_place=True)
     read = (100, 40, *[1] * 30, 60, *[1] * 40, 20)  # up to the edge at 160 in steps, over it, and over a block's
-    assert windows(Graph(with_ends)) == (16,)
-    assert windows(Graph(plain)) == ()
+    assert windows(GraphEditor(with_ends)) == (16,)
+    assert windows(GraphEditor(plain)) == ()
     for back_to in (None, 165, 20):
         if back_to is not None:
             ends.rewind(back_to)
@@ -184,7 +184,7 @@ def head_of(vocabulary: int) -> onnxruntime.InferenceSession:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    edited = Graph(model)
+    edited = GraphEditor(model)
     assert uncertainty_head(edited, {})
     edited.sweep()
     onnx.checker.check_model(model)

@@ -11,8 +11,8 @@ from decoding import Decoder, whole_script
 from onnx import TensorProto
 
 from nudge_onnx.export.passes import apply, finish
-from nudge_onnx.export.passes.graph import Graph
-from nudge_onnx.export.quantise import quantise
+from nudge_onnx.export.passes.graph_editor import GraphEditor
+from nudge_onnx.export.quantise.weights import quantise
 
 FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
 
@@ -45,7 +45,7 @@ def test_every_attention_reads_halves_and_every_product_floats(exported, precisi
     inferred = onnx.shape_inference.infer_shapes(model)
     types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *model.graph.input)}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    graph = Graph(model)
+    graph = GraphEditor(model)
     attentions = list(graph.of_type("GroupQueryAttention"))
     assert len(attentions) == 2
     for node in attentions:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from decoding import Decoder
 
-from nudge_onnx.export.calibrate import Calibration
+from nudge_onnx.export.measure.calibrate import Calibration
 from nudge_onnx.export.passes import apply, finish
-from nudge_onnx.export.passes.graph import Graph, bodies
+from nudge_onnx.export.passes.graph_editor import GraphEditor, bodies
 from nudge_onnx.export.passes.prompt_attention import MANY
-from nudge_onnx.export.quantise import quantise
+from nudge_onnx.export.quantise.weights import quantise
 
 FAMILIES = ["llama", "mistral", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
 # Shorter and longer than a prompt, over the edge of a tiny window at 160 positions, and singly.
@@ -31,7 +31,7 @@ def pair(exported, folder: Path, architecture: str, **overrides):
     return apart, joined, finish(joined, config, peaks=peaks), ids
 
 
-def choices(graph: Graph) -> list:
+def choices(graph: GraphEditor) -> list:
     return [node for node in graph.of_type("If") if node.input[0] == MANY]
 
 
@@ -54,8 +54,8 @@ def test_all_bits_and_all_that_is_cached_stay_the_same(exported, tmp_path, archi
 
 def test_layers_are_joined_in_groups_and_each_weight_is_there_once(exported, tmp_path):
     apart, joined, _, ids = pair(exported, tmp_path, "llama", num_hidden_layers=7)
-    assert len(choices(Graph(apart))) == 7
-    found = choices(Graph(joined))
+    assert len(choices(GraphEditor(apart))) == 7
+    found = choices(GraphEditor(joined))
     assert len(found) == 2
     for node in found:
         prompt, steps = bodies(node)
@@ -69,7 +69,7 @@ def test_layers_are_joined_in_groups_and_each_weight_is_there_once(exported, tmp
 
 def test_ifs_of_a_window_stay_around_their_attention(exported, tmp_path):
     _, joined, _, _ = pair(exported, tmp_path, "mistral")
-    (node,) = choices(Graph(joined))
+    (node,) = choices(GraphEditor(joined))
     branches = {body.name: [inner.op_type for inner in body.node] for body in bodies(node)}
     assert "If" not in branches["prompt"]
     assert branches["steps"].count("If") == 2

@@ -10,7 +10,7 @@ import pytest
 from decoding import Decoder, largest_difference, whole_script
 
 from nudge_onnx.export.passes import PASSES, apply, finish
-from nudge_onnx.export.passes.graph import Graph
+from nudge_onnx.export.passes.graph_editor import GraphEditor
 
 
 def only(*names: str) -> set[str]:
@@ -161,7 +161,7 @@ def test_a_rewritten_graph_is_left_alone_the_second_time(exported):
 
 def test_new_constants_are_written_in_the_order_they_came(exported):
     model, _ = exported("llama")
-    graph = Graph(model)
+    graph = GraphEditor(model)
     names = [f"new {number}" for number in range(20)]
     end = graph.add("Concat", [graph.store(name, np.zeros(1, np.float32)) for name in names], "all", axis=0)
     graph.expose(end, onnx.TensorProto.FLOAT, [20])

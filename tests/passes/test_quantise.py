@@ -13,10 +13,10 @@ from onnx import helper
 from row_bits_here import ask, at_least, known, opened, same_however_it_is_fed
 
 from nudge_onnx.export.passes import PASSES, apply
-from nudge_onnx.export.quantise import quantise
-from nudge_onnx.export.quantise_blocks import BLOCK, Blocks, quantise_rows, unpack
-from nudge_onnx.export.quantise_offsets import block_sums, widen
-from nudge_onnx.export.quantise_regrid import regrid, rounded_before
+from nudge_onnx.export.quantise.blocks import BLOCK, Blocks, quantise_rows, unpack
+from nudge_onnx.export.quantise.offsets import block_sums, widen
+from nudge_onnx.export.quantise.regrid import regrid, rounded_before
+from nudge_onnx.export.quantise.weights import quantise
 
 
 def restore(blocks: Blocks, columns: int) -> np.ndarray:

@@ -9,17 +9,19 @@ import numpy as np
 from tokenizers import Tokenizer as Trained
 from tokenizers import decoders, models, pre_tokenizers
 
-from nudge_onnx.runtime.draft import token_cuts, word_cuts
-from nudge_onnx.runtime.gates import top1
-from nudge_onnx.runtime.loop import NudgingLoop
-from nudge_onnx.runtime.prompt import PromptIds
-from nudge_onnx.runtime.reader import Chooser, Reader
-from nudge_onnx.runtime.results import Piece
-from nudge_onnx.runtime.sampling import Sampling
-from nudge_onnx.runtime.speculation import Costs, Speculation, SpeculationMode
-from nudge_onnx.runtime.text import Transcript
-from nudge_onnx.runtime.tokenizer import Tokenizer
-from nudge_onnx.runtime.writer import IdWriter, Writer
+from nudge_onnx.runtime.choosing.choosers import Chooser
+from nudge_onnx.runtime.choosing.gates import top1
+from nudge_onnx.runtime.choosing.sampling import Sampling
+from nudge_onnx.runtime.inference.costs import Costs
+from nudge_onnx.runtime.inference.remembered_rows import RememberedRows
+from nudge_onnx.runtime.nudging.draft import token_hand_overs, word_hand_overs
+from nudge_onnx.runtime.nudging.loop import NudgingLoop
+from nudge_onnx.runtime.nudging.participant import IdParticipant, Participant
+from nudge_onnx.runtime.nudging.results import Piece
+from nudge_onnx.runtime.nudging.speculation import Speculation, SpeculationMode
+from nudge_onnx.runtime.nudging.transcript import Transcript
+from nudge_onnx.runtime.text.prompt import PromptIds
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 END = 0
 PROMPT = "?"
@@ -118,14 +120,14 @@ class ScriptedPair:
         self.base = ScriptedDecoder(base)
         self.nudge = ScriptedDecoder(nudge)
         self.speculation = Speculation(speculation, self.base.costs, self.nudge.costs)
-        kind = IdWriter if policy == "token" else Writer
+        kind = IdParticipant if policy == "token" else Participant
         writers = []
         for name, decoder in (("base", self.base), ("nudge", self.nudge)):
             prompt = PromptIds(tokenizer, PROMPT, add_prefix=False)
-            reader: Reader = Reader(decoder)  # type: ignore[arg-type]
+            reader: RememberedRows = RememberedRows(decoder)  # type: ignore[arg-type]
             reader.start(Chooser(name, Sampling(), top1, 0.5, len(prompt.ids)))
             writers.append(kind(reader, prompt, tokenizer, frozenset([END])))
-        cuts = token_cuts if policy == "token" else word_cuts
+        cuts = token_hand_overs if policy == "token" else word_hand_overs
         self.answer = Transcript(max_new_tokens)
         self.loop = NudgingLoop(*writers, self.answer, cuts, draft_tokens, self.speculation)
 

@@ -18,7 +18,7 @@ from tiny import tiny_checkpoint
 from tokenizers import Tokenizer, normalizers
 
 from nudge_onnx import NudgedLM
-from nudge_onnx.runtime.results import Answer
+from nudge_onnx.runtime.nudging.results import Answer
 
 
 class Both:

@@ -10,10 +10,10 @@ from pairs import WORDS, byte_level, sentencepiece
 from tokenizers import Tokenizer as _Tokenizer
 
 from nudge_onnx.bundle import Prompt
-from nudge_onnx.runtime.blocks import BLOCK, answer_spans, whole_blocks
-from nudge_onnx.runtime.control_tokens import ControlTokens, prompt_ids
-from nudge_onnx.runtime.prompt import PromptIds
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.text.blocks import BLOCK, answer_spans, whole_blocks
+from nudge_onnx.runtime.text.control_tokens import ControlTokens, prompt_ids
+from nudge_onnx.runtime.text.prompt import PromptIds
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 LETTERS = [(at, at + 1) for at in range(600)]
 """Every id is one character."""

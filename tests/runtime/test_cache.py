@@ -12,11 +12,11 @@ import onnxruntime
 import pytest
 
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime import cache as caches
-from nudge_onnx.runtime import slicing
-from nudge_onnx.runtime.cache import GrowingCache, InPlaceCache
-from nudge_onnx.runtime.graph import Graph
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference import cache as caches
+from nudge_onnx.runtime.inference import slicing
+from nudge_onnx.runtime.inference.cache import GrowingCache, InPlaceCache
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.sessions.model_session import ModelSession
 
 BUNDLE = Path(__file__).parent.parent / "conformance" / "bundles" / "word"
 
@@ -38,8 +38,8 @@ def test_the_graph_that_keeps_positions_is_valid() -> None:
 
 
 @pytest.fixture
-def graph() -> Graph:
-    return open_graph(Bundle.open(BUNDLE), "base", ["cpu"])
+def graph() -> ModelSession:
+    return open_model(Bundle.open(BUNDLE), "base", ["cpu"])
 
 
 class Binding:
@@ -59,7 +59,7 @@ class Binding:
         self.outputs[name] = (device, device_id)
 
 
-def test_an_in_place_cache_makes_room_for_what_is_asked_and_keeps_what_it_holds(graph: Graph) -> None:
+def test_an_in_place_cache_makes_room_for_what_is_asked_and_keeps_what_it_holds(graph: ModelSession) -> None:
     cache = InPlaceCache(graph, limit=600)
     binding = Binding()
     assert cache.reserve(200)
@@ -85,7 +85,7 @@ def test_an_in_place_cache_makes_room_for_what_is_asked_and_keeps_what_it_holds(
 
 @pytest.mark.parametrize("fails_at", range(4))
 def test_a_cache_that_could_not_grow_holds_what_it_held_and_grows_later(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch, fails_at: int
+    graph: ModelSession, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
     cache = InPlaceCache(graph, limit=600)
     binding = Binding()
@@ -138,7 +138,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     return made
 
 
-def test_buffers_on_a_device_hold_what_the_host_gave_them(graph: Graph, device: Device) -> None:
+def test_buffers_on_a_device_hold_what_the_host_gave_them(graph: ModelSession, device: Device) -> None:
     tensors = 2 * graph.record.cache.layers
     cache = InPlaceCache(replace(graph, provider="cuda", device_id=1), limit=1000)
     binding = Binding()
@@ -152,7 +152,7 @@ def test_buffers_on_a_device_hold_what_the_host_gave_them(graph: Graph, device: 
 
 
 def test_what_a_growing_cache_gets_back_stays_on_the_device(
-    graph: Graph, device: Device, monkeypatch: pytest.MonkeyPatch
+    graph: ModelSession, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[tuple[str, int]] = []
     monkeypatch.setattr(caches, "keep_positions", lambda values, *rest: places.append(rest[2:]) or list(values))
@@ -168,4 +168,4 @@ def test_what_a_growing_cache_gets_back_stays_on_the_device(
 
 
 def test_a_device_id_among_the_options_is_the_device_of_the_cache() -> None:
-    assert open_graph(Bundle.open(BUNDLE), "base", [("cpu", {"device_id": 3})]).device_id == 3
+    assert open_model(Bundle.open(BUNDLE), "base", [("cpu", {"device_id": 3})]).device_id == 3

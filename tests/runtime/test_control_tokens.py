@@ -13,8 +13,8 @@ from pairs import Pair, byte_level
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Prompt
 from nudge_onnx.errors import NudgeError
-from nudge_onnx.runtime.control_tokens import prompt_ids
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.text.control_tokens import prompt_ids
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 TOKENIZERS = sorted((Path(__file__).parents[1] / "conformance" / "tokenizers").glob("*.json"))
 TURN = "{{ begin + message.role }}\n{{ message.content | trim }}{{ end }}\n"

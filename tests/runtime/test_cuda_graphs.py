@@ -16,9 +16,11 @@ from tiny import tiny_checkpoint
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import BundleError, ProviderError
-from nudge_onnx.runtime import providers, session
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.outputs import Rows
+from nudge_onnx.runtime.inference import opening
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.inference.outputs import Rows
+from nudge_onnx.runtime.sessions import providers, session
 
 BUNDLE = Path(__file__).parent.parent / "conformance" / "bundles" / "word"
 CUDA = [("cuda", {"enable_cuda_graph": True})]
@@ -97,12 +99,12 @@ def replaying(monkeypatch: pytest.MonkeyPatch) -> list[Replaying]:
 
 def decoders(bundle: Path, role: str, replaying: list[Replaying]) -> tuple[Decoder, Decoder, Replaying]:
     """A decoder that is recorded, one that is not, and the session of the first."""
-    recorded = Decoder(session.open_graph(Bundle.open(bundle), role, ["cpu"], threads=1))
+    recorded = Decoder(open_model(Bundle.open(bundle), role, ["cpu"], threads=1))
     replaying[-1].unrecorded = 0  # passes that found out which rows share bits
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "records_runs", lambda *_: False)
         patch.setattr(session, "_open", lambda path, *rest: onnxruntime.InferenceSession(str(path), rest[2]))
-        plain = Decoder(session.open_graph(Bundle.open(bundle), role, ["cpu"], threads=1))
+        plain = Decoder(open_model(Bundle.open(bundle), role, ["cpu"], threads=1))
     return recorded, plain, replaying[-1]
 
 
@@ -208,7 +210,7 @@ def test_only_a_graph_without_branches_and_with_a_cache_in_place_is_recorded(
     for arguments in (["--precision", "int8"], ["--target", "tensorrt", "--precision", "fp32"]):
         bundle = exported(tiny_word_pair.base, tiny_word_pair.nudge, tmp_path / arguments[-1], *arguments)
         with pytest.raises(ProviderError, match=r"^base/model\.onnx cannot be recorded by enable_cuda_graph; leave it"):
-            session.open_graph(Bundle.open(bundle), "base", CUDA)
+            open_model(Bundle.open(bundle), "base", CUDA)
 
 
 @pytest.fixture
@@ -225,7 +227,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     monkeypatch.setattr(providers, "missing_library", lambda name: None)
     monkeypatch.setattr(session, "_open", spied)
     monkeypatch.setattr(session, "check_loaded", lambda _, wanted: wanted[0][0])
-    monkeypatch.setattr(session, "remembered_row_bits", lambda *_: "none")
+    monkeypatch.setattr(opening, "remembered_row_bits", lambda *_: "none")
     return found
 
 
@@ -238,14 +240,14 @@ def halves(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Bu
 
 
 def test_cuda_records_unless_it_is_told_not_to(halves: Bundle, asked: list[list[Any]]) -> None:
-    assert session.open_graph(halves, "nudge", ["cuda"]).cuda_graphs is not None
-    assert session.open_graph(halves, "nudge", [("cuda", {"enable_cuda_graph": False})]).cuda_graphs is None
+    assert open_model(halves, "nudge", ["cuda"]).cuda_graphs is not None
+    assert open_model(halves, "nudge", [("cuda", {"enable_cuda_graph": False})]).cuda_graphs is None
     assert [wanted[0][1] for wanted in asked] == [{"enable_cuda_graph": "1"}, {"enable_cuda_graph": "0"}]
 
 
 def test_floats_of_full_size_are_not_recorded_by_themselves(asked: list[list[Any]]) -> None:
     # CUDA has no attention for them, so that it is left to the CPU.
-    assert session.open_graph(Bundle.open(BUNDLE), "base", ["cuda"]).cuda_graphs is None
+    assert open_model(Bundle.open(BUNDLE), "base", ["cuda"]).cuda_graphs is None
     assert asked == [[("CUDAExecutionProvider", {})]]
 
 
@@ -260,5 +262,5 @@ def test_what_cannot_be_recorded_runs_as_it_is(
         return spied(path, name, wanted, options)
 
     monkeypatch.setattr(session, "_open", refuse)
-    graph = session.open_graph(halves, "nudge", ["cuda", "cpu"])
+    graph = open_model(halves, "nudge", ["cuda", "cpu"])
     assert (graph.provider, graph.cuda_graphs) == ("cuda", None)

@@ -13,9 +13,10 @@ from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.edges import Edges
-from nudge_onnx.runtime.session import Graph, open_graph
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.edges import Edges
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.sessions.model_session import ModelSession
 
 IDS = [int(token) for token in np.random.default_rng(3).integers(4, 300, 300)]
 
@@ -28,13 +29,13 @@ def bundle(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(params=["base", "nudge"])
 def decoder(request: pytest.FixtureRequest, bundle: Path) -> Decoder:
-    return Decoder(open_graph(Bundle.open(bundle), request.param, ["cpu"], threads=1))
+    return Decoder(open_model(Bundle.open(bundle), request.param, ["cpu"], threads=1))
 
 
 @pytest.fixture
 def eights(bundle: Path) -> Decoder:
     """One that was found to share bits in passes of eight only."""
-    return Decoder(dataclasses.replace(open_graph(Bundle.open(bundle), "nudge", ["cpu"], threads=1), rows="eights"))
+    return Decoder(dataclasses.replace(open_model(Bundle.open(bundle), "nudge", ["cpu"], threads=1), rows="eights"))
 
 
 def test_passes_of_eight_are_filled_up(eights: Decoder) -> None:
@@ -167,9 +168,9 @@ def test_an_answer_is_not_read_again_in_a_conversation(bundle: Path) -> None:
 def test_an_interrupt_at_the_edge_of_a_segment_leaves_what_is_known(
     tiny_wide_pair: Pair, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    decoder = Decoder(open_graph(Bundle.open(tiny_wide_pair.bundle), "base", ["cpu"], threads=1))
+    decoder = Decoder(open_model(Bundle.open(tiny_wide_pair.bundle), "base", ["cpu"], threads=1))
     expected = decoder.feed(IDS[:140], rows=20).copy()
-    run = Graph.run
+    run = ModelSession.run
 
     def interrupted(*arguments: Any) -> None:
         if when == "after":
@@ -180,7 +181,7 @@ def test_an_interrupt_at_the_edge_of_a_segment_leaves_what_is_known(
         decoder.rewind(0)
         decoder.feed(IDS[:known])
         with monkeypatch.context() as patch:
-            patch.setattr(Graph, "run", interrupted)
+            patch.setattr(ModelSession, "run", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 decoder.feed(IDS[known : known + 1])
         assert decoder.length in (known, known - 1)

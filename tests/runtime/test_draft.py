@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer as Trained
 from tokenizers import decoders, models, pre_tokenizers
 
-from nudge_onnx.runtime.draft import Draft, token_cuts, word_cuts
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.nudging.draft import Draft, token_hand_overs, word_hand_overs
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +47,18 @@ def test_word_checkpoints_stand_before_the_one_space_that_leads_a_word(
     text: str, accepted: list[str], tokenizer: Tokenizer
 ) -> None:
     one = draft(text, tokenizer)
-    assert [one.text[: cut.chars] for cut in word_cuts(one)] == accepted
-    assert all(not cut.inside and cut.tokens == len(text[: cut.chars].encode()) for cut in word_cuts(one))
+    assert [one.text[: cut.chars] for cut in word_hand_overs(one)] == accepted
+    assert all(not cut.inside and cut.tokens == len(text[: cut.chars].encode()) for cut in word_hand_overs(one))
 
 
 def test_token_checkpoints_skip_the_inside_of_a_character(tokenizer: Tokenizer) -> None:
     one = draft("aé东b", tokenizer)
-    assert [(cut.chars, cut.tokens) for cut in token_cuts(one)] == [(1, 1), (2, 3), (3, 6)]
+    assert [(cut.chars, cut.tokens) for cut in token_hand_overs(one)] == [(1, 1), (2, 3), (3, 6)]
 
 
 def test_what_is_accepted_carries_its_own_tokens(tokenizer: Tokenizer) -> None:
     one = draft("hi you", tokenizer)
-    ids, top1, text = one.up_to(word_cuts(one)[0])
+    ids, top1, text = one.up_to(word_hand_overs(one)[0])
     assert (tuple(ids), list(top1), text) == (one.ids[:2], [0.5, 0.5], "hi")
 
 

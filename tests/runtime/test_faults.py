@@ -20,9 +20,10 @@ from pairs import Pair, exported
 
 from nudge_onnx import Answer, NudgedLM
 from nudge_onnx.errors import NudgeError
-from nudge_onnx.runtime import cache, decoder, inputs, outputs, providers, session
-from nudge_onnx.runtime.gates import Softmax
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.choosing.gates import Softmax
+from nudge_onnx.runtime.inference import cache, decoder, inputs, outputs
+from nudge_onnx.runtime.sessions import providers, session
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 # The second prompt keeps what it shares with the first, and grows the caches beyond their first 256 positions.
 SHARED = "the cat sat on a mat and dog ran to town "

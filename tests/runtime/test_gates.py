@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nudge_onnx.errors import LogitsError, NudgeError
-from nudge_onnx.runtime.gates import Softmax, entropy, margin, resolve_gate, top1
+from nudge_onnx.runtime.choosing.gates import Softmax, entropy, margin, resolve_gate, top1
 
 LOGITS = np.array([1.0, 3.0, 2.0, -1.0], np.float32)
 PROBABILITIES = np.exp(LOGITS.astype(np.float64)) / np.exp(LOGITS.astype(np.float64)).sum()

@@ -17,14 +17,14 @@ from pairs import Pair
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.cli import main
-from nudge_onnx.runtime import session
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.sessions import session
 
 
 def logits(bundle: Bundle, role: str, cache_dir: Path | None) -> np.ndarray:
     """Of a prompt, of single steps and of several ids at once."""
-    decoder = Decoder(open_graph(bundle, role, ["cpu"], cache_dir=cache_dir))
+    decoder = Decoder(open_model(bundle, role, ["cpu"], cache_dir=cache_dir))
     ids = [5 + number * 7 % 200 for number in range(90)]
     parts = [decoder.prefill(ids[:70]).copy()]
     parts += [decoder.feed([token]).copy() for token in ids[70:76]]
@@ -119,7 +119,7 @@ def test_another_graph_version_processor_or_option_is_another_entry(
     import onnxruntime
 
     bundle = Bundle.open(tiny_word_pair.bundle)
-    open_graph(bundle, "base", ["cpu"], cache_dir=cache_dir)
+    open_model(bundle, "base", ["cpu"], cache_dir=cache_dir)
     providers: list[object] = ["cpu"]
     if what in ("graph", "weights"):
         shutil.copytree(tiny_word_pair.bundle, tmp_path / "other")
@@ -135,7 +135,7 @@ def test_another_graph_version_processor_or_option_is_another_entry(
         monkeypatch.setattr(session, "processor", lambda: "another")
     else:
         providers = [("cpu", {"use_arena": "0"})]
-    open_graph(bundle, "base", providers, cache_dir=cache_dir)  # type: ignore[arg-type]
+    open_model(bundle, "base", providers, cache_dir=cache_dir)  # type: ignore[arg-type]
     assert len(entries(cache_dir)) == 2
 
 

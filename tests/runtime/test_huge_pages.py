@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge_onnx.runtime import huge_pages
+from nudge_onnx.runtime.system import huge_pages
 
 MADVISE = sys.platform.startswith("linux") and "[madvise]" in (
     huge_pages._POLICY.read_text() if huge_pages._POLICY.exists() else ""
@@ -19,7 +19,7 @@ SIZE = huge_pages._SIZE
 PROGRAM = """
 import threading
 import numpy as np
-from nudge_onnx.runtime.huge_pages import huge_pages
+from nudge_onnx.runtime.system.huge_pages import huge_pages
 
 def rolled_up(field):
     lines = open("/proc/self/smaps_rollup").read().splitlines()

@@ -15,9 +15,9 @@ from pairs import Pair, exported
 
 from nudge_onnx import Answer, NudgedLM
 from nudge_onnx.errors import BundleError, ContextLengthError, NudgeError, ProviderError
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.gates import Softmax
-from nudge_onnx.runtime.sampling import Sampling
+from nudge_onnx.runtime.choosing.gates import Softmax
+from nudge_onnx.runtime.choosing.sampling import Sampling
+from nudge_onnx.runtime.inference.decoder import Decoder
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_one_model_alone_is_its_greedy_answer(lm: NudgedLM) -> None:
 def test_an_ensemble_of_a_model_and_itself_is_that_model(tiny_token_pair: Pair, token_lm: NudgedLM) -> None:
     answer = token_lm.generate("the cat", mode="ensemble", max_new_tokens=20)
     assert all(0 < value <= 1 for piece in answer.pieces for value in piece.top1 if value is not None)
-    from nudge_onnx.runtime.baselines import ensemble, proxy_tuning
+    from nudge_onnx.runtime.nudging.baselines import ensemble, proxy_tuning
 
     row = np.array([0.1, 2.0, -1.0], np.float32)
     assert ensemble([row, row])[0] == 1

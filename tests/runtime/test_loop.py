@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nudge_onnx.runtime.tokenizer import Tokenizer
-
-from .scripted import Script, ScriptedPair, byte_tokenizer, follow, merged
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
+from tests.runtime.scripted import Script, ScriptedPair, byte_tokenizer, follow, merged
 
 
 @pytest.fixture(scope="module")

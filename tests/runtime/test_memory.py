@@ -10,7 +10,7 @@ import pytest
 from pairs import Pair
 
 from nudge_onnx import NudgedLM
-from nudge_onnx.runtime import memory
+from nudge_onnx.runtime.system import memory
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -29,7 +29,7 @@ def test_an_answer_knows_its_load_time_and_the_peak_of_memory(tiny_word_pair: Pa
 @linux
 def test_the_peak_is_that_of_this_program_and_not_of_the_one_that_started_it() -> None:
     ballast = np.ones(400 << 20, np.uint8)
-    code = "from nudge_onnx.runtime.memory import peak_memory; print(peak_memory())"
+    code = "from nudge_onnx.runtime.system.memory import peak_memory; print(peak_memory())"
     peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert peak < ballast.nbytes
 

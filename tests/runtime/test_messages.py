@@ -7,7 +7,7 @@ from pairs import Pair
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.errors import NudgeError
-from nudge_onnx.runtime.prompt import as_messages
+from nudge_onnx.runtime.text.prompt import as_messages
 
 USER, OTHER = {"role": "user", "content": "hi"}, {"role": "user", "content": "so"}
 ASSISTANT = {"role": "assistant", "content": "yes"}

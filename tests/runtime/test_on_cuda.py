@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from nudge_onnx import Bundle, NudgedLM
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.graph import Graph
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.sessions.model_session import ModelSession
 
 FOLDER = os.environ.get("NUDGE_CUDA_BUNDLE", "")
 ROLES = ("base", "nudge")
@@ -22,13 +22,13 @@ IDS = [int(token) for token in np.random.default_rng(3).integers(5, 256, 270)]
 pytestmark = pytest.mark.skipif(not FOLDER, reason="needs a GPU, and NUDGE_CUDA_BUNDLE")
 
 
-def opened(role: str, *, recorded: bool) -> Graph:
-    graph = open_graph(Bundle.open(FOLDER), role, [("cuda", {"enable_cuda_graph": recorded})])
+def opened(role: str, *, recorded: bool) -> ModelSession:
+    graph = open_model(Bundle.open(FOLDER), role, [("cuda", {"enable_cuda_graph": recorded})])
     assert graph.provider == "cuda"
     return graph
 
 
-def read(graph: Graph, size: int) -> npt.NDArray[np.float32]:
+def read(graph: ModelSession, size: int) -> npt.NDArray[np.float32]:
     decoder = Decoder(graph)
     parts = (IDS[at : at + size] for at in range(0, len(IDS), size))
     return np.concatenate([np.array(decoder.feed(part, len(part))) for part in parts])
@@ -52,7 +52,7 @@ def test_a_recorded_pass_returns_what_any_pass_does(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_logits_are_those_of_the_cpu(role: str) -> None:
     found = read(opened(role, recorded=True), 8)
-    wanted = read(open_graph(Bundle.open(FOLDER), role, ["cpu"]), 8)
+    wanted = read(open_model(Bundle.open(FOLDER), role, ["cpu"]), 8)
     # Quantised products round their inputs on a CPU, and not on a GPU.
     assert np.abs(found - wanted).mean() < 0.05 * np.std(wanted)
     assert (found.argmax(-1) == wanted.argmax(-1)).mean() > 0.85

@@ -11,8 +11,8 @@ import pytest
 from pairs import Pair
 
 from nudge_onnx import NudgedLM, NudgeError
+from nudge_onnx.runtime.choosing.sampling import Sampling
 from nudge_onnx.runtime.options import AnswerOptions
-from nudge_onnx.runtime.sampling import Sampling
 
 NAN, INFINITE = float("nan"), float("inf")
 

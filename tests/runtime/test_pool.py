@@ -15,8 +15,8 @@ import pytest
 from pairs import Pair
 
 from nudge_onnx import NudgedLM, NudgeError
-from nudge_onnx.runtime.gates import Softmax
-from nudge_onnx.runtime.sampling import Sampling
+from nudge_onnx.runtime.choosing.gates import Softmax
+from nudge_onnx.runtime.choosing.sampling import Sampling
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from pairs import WORDS, byte_level, sentencepiece
 
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.runtime.prompt import PromptIds
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.text.prompt import PromptIds
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 PIECES = (*WORDS, "  ", "\n\n", "1024", "don't", ", and", " = ", "naïve", "Straße", "日本語", "😀", "-----", "\t\tx")
 

@@ -15,10 +15,10 @@ import pytest
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import ProviderError
-from nudge_onnx.runtime import providers, session
-from nudge_onnx.runtime.decoder import Decoder
-from nudge_onnx.runtime.providers import resolve_providers
-from nudge_onnx.runtime.shared_libraries import missing_library
+from nudge_onnx.runtime.inference.decoder import Decoder
+from nudge_onnx.runtime.sessions import providers, session
+from nudge_onnx.runtime.sessions.providers import resolve_providers
+from nudge_onnx.runtime.sessions.shared_libraries import missing_library
 
 BUNDLE = Path(__file__).parent.parent / "conformance" / "bundles" / "word"
 CUDA = "CUDAExecutionProvider"
@@ -145,7 +145,7 @@ def test_a_provider_that_fails_in_a_pass_is_said_in_one_line() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-    graph = session.open_graph(Bundle.open(BUNDLE), "base", ["cpu"])
+    graph = session.open_session(Bundle.open(BUNDLE), "base", ["cpu"])
     decoder = Decoder(replace(graph, session=Failing(graph.session)))
     message = r"^provider 'cpu' failed in base/model\.onnx \(Error in execution: Output names mismatch\); use another"
     with pytest.raises(ProviderError, match=message):

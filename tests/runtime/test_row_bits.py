@@ -16,11 +16,11 @@ from pairs import Pair, exported
 
 from nudge_onnx import Bundle, NudgedLM
 from nudge_onnx.errors import ProviderError
-from nudge_onnx.runtime import decoder, row_bits, session
-from nudge_onnx.runtime.graph import Graph, RowBits
-from nudge_onnx.runtime.outputs import Rows, Summary
-from nudge_onnx.runtime.row_memory import RowMemory
-from nudge_onnx.runtime.session import open_graph
+from nudge_onnx.runtime.inference import decoder, opening, row_bits
+from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.inference.outputs import Rows, Summary
+from nudge_onnx.runtime.inference.row_memory import RowMemory
+from nudge_onnx.runtime.sessions.model_session import ModelSession, RowBits
 
 PROMPT = "the cat sat on a mat and the dog ran to town"
 
@@ -40,8 +40,8 @@ def codes(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return exported(tiny_word_pair.base, tiny_word_pair.nudge, folder, "--precision", "int8")
 
 
-def graph_of(bundle: Path) -> Graph:
-    return open_graph(Bundle.open(bundle), "base", ["cpu"])
+def graph_of(bundle: Path) -> ModelSession:
+    return open_model(Bundle.open(bundle), "base", ["cpu"])
 
 
 def scripted(differs: Differs) -> Callable[..., Rows]:
@@ -67,7 +67,7 @@ def test_what_kernels_do_is_found(codes: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_passes_of_eight_are_asked_of_a_large_model_on_another_device_than_a_cpu(
     codes: Path, monkeypatch: pytest.MonkeyPatch, kind: RowBits
 ) -> None:
-    small = dataclasses.replace(open_graph(Bundle.open(codes), "nudge", ["cpu"]), provider="openvino")
+    small = dataclasses.replace(open_model(Bundle.open(codes), "nudge", ["cpu"]), provider="openvino")
     graph = dataclasses.replace(small, record=dataclasses.replace(small.record, parameters=8_000_000_000))
     monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS[kind]))
     assert row_bits.find_row_bits(graph) == ("eights" if kind == "none" else kind)
@@ -155,7 +155,7 @@ def test_nothing_is_read_ahead_where_no_passes_share_bits(codes: Path, monkeypat
         return feed(self, ids, rows)
 
     feed = decoder.Decoder.feed
-    monkeypatch.setattr(session, "remembered_row_bits", lambda graph, memory: "none")
+    monkeypatch.setattr(opening, "remembered_row_bits", lambda graph, memory: "none")
     monkeypatch.setattr(decoder.Decoder, "feed", spied)
     with NudgedLM.load(codes) as lm:
         assert lm.row_bits == {"base": "none", "nudge": "none"}
@@ -182,7 +182,7 @@ def test_answers_in_passes_of_eight_do_not_depend_on_what_is_read_ahead(
         return run(self, ids, first, last)
 
     run = decoder.Decoder._run
-    monkeypatch.setattr(session, "remembered_row_bits", lambda graph, memory: "eights")
+    monkeypatch.setattr(opening, "remembered_row_bits", lambda graph, memory: "eights")
     monkeypatch.setattr(decoder.Decoder, "_run", spied)
     with NudgedLM.load(codes) as lm:
         plain = lm.generate(PROMPT, gamma=0.5, max_new_tokens=40, speculation="off")
@@ -194,11 +194,10 @@ def test_answers_in_passes_of_eight_do_not_depend_on_what_is_read_ahead(
         assert sizes == {8, 128}
 
 
-def memory_of(bundle: Path, folder: Path | None, **more: Any) -> RowMemory:
-    opened = Bundle.open(bundle)
-    record = opened.manifest.models["base"]
-    more = {"provider": "cpu"} | more
-    return RowMemory.of(record, opened.manifest.files, [("CPUExecutionProvider", {})], None, folder, **more)
+def memory_of(bundle: Path, folder: Path | None, provider: str = "cpu", **opened_with: Any) -> RowMemory:
+    manifest = Bundle.open(bundle).manifest
+    session = ModelSession(None, manifest.models["base"], provider, opened_with=opened_with)
+    return RowMemory.of(session, manifest.files, folder)
 
 
 def test_an_answer_is_remembered_for_what_it_was_asked_of(codes: Path, tmp_path: Path) -> None:
@@ -216,7 +215,7 @@ def test_an_answer_of_another_processor_is_not_believed(
     codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory_of(codes, tmp_path).put("all")
-    monkeypatch.setattr("nudge_onnx.runtime.row_memory.processor", lambda: "another one")
+    monkeypatch.setattr("nudge_onnx.runtime.inference.row_memory.processor", lambda: "another one")
     assert memory_of(codes, tmp_path).get() is None
 
 
@@ -270,7 +269,7 @@ def test_two_writers_leave_one_whole_answer(codes: Path, tmp_path: Path, monkeyp
 def test_a_graph_is_asked_once(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, asked = graph_of(codes), []
 
-    def find(graph: Graph) -> RowBits:
+    def find(graph: ModelSession) -> RowBits:
         asked.append(graph)
         return "pairs"
 
@@ -281,7 +280,7 @@ def test_a_graph_is_asked_once(codes: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_graph_that_cannot_run_is_asked_again(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(graph: Graph) -> RowBits:
+    def broken(graph: ModelSession) -> RowBits:
         raise ProviderError("no device")
 
     monkeypatch.setattr(row_bits, "find_row_bits", broken)

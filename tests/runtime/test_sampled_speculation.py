@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nudge_onnx.runtime.draft import token_cuts
-from nudge_onnx.runtime.gates import Softmax
-from nudge_onnx.runtime.loop import NudgingLoop
-from nudge_onnx.runtime.prompt import PromptIds
-from nudge_onnx.runtime.reader import Chooser, Reader
-from nudge_onnx.runtime.sampling import Sampling
-from nudge_onnx.runtime.speculation import Speculation
-from nudge_onnx.runtime.text import Transcript
-from nudge_onnx.runtime.writer import IdWriter
-
-from .scripted import END, PROMPT, ScriptedDecoder, byte_tokenizer
+from nudge_onnx.runtime.choosing.choosers import Chooser
+from nudge_onnx.runtime.choosing.gates import Softmax
+from nudge_onnx.runtime.choosing.sampling import Sampling
+from nudge_onnx.runtime.inference.remembered_rows import RememberedRows
+from nudge_onnx.runtime.nudging.draft import token_hand_overs
+from nudge_onnx.runtime.nudging.loop import NudgingLoop
+from nudge_onnx.runtime.nudging.participant import IdParticipant
+from nudge_onnx.runtime.nudging.speculation import Speculation
+from nudge_onnx.runtime.nudging.transcript import Transcript
+from nudge_onnx.runtime.text.prompt import PromptIds
+from tests.runtime.scripted import END, PROMPT, ScriptedDecoder, byte_tokenizer
 
 LETTERS = "abcd"
 BASE = np.array([0.5, 0.25, 0.15, 0.1])
@@ -54,11 +54,11 @@ def test_what_the_base_model_writes_has_its_own_distribution(tmp_path: Path, ahe
         decoders = Dice(BASE), Dice(NUDGE)
         writers = []
         for decoder in decoders:
-            reader: Reader = Reader(decoder)  # type: ignore[arg-type]
+            reader: RememberedRows = RememberedRows(decoder)  # type: ignore[arg-type]
             reader.start(Chooser("base", Sampling(temperature=1, seed=seed), always, 0.5, 1))
-            writers.append(IdWriter(reader, PromptIds(tokenizer, PROMPT, False), tokenizer, frozenset([END])))
+            writers.append(IdParticipant(reader, PromptIds(tokenizer, PROMPT, False), tokenizer, frozenset([END])))
         speculation = Speculation(ahead, decoders[0].costs, decoders[1].costs)  # type: ignore[arg-type]
-        loop = NudgingLoop(*writers, Transcript(6), token_cuts, 3, speculation)
+        loop = NudgingLoop(*writers, Transcript(6), token_hand_overs, 3, speculation)
         pieces = list(loop.run())
         # The first token is the nudging model's; the base model writes the rest.
         assert [piece.source for piece in pieces] == ["nudge"] + ["base"] * 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nudge_onnx.errors import NudgeError
-from nudge_onnx.runtime.sampling import Sampling, fresh_seed
+from nudge_onnx.runtime.choosing.sampling import Sampling, fresh_seed
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05], np.float32))
 DRAWS = 4000

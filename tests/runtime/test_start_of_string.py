@@ -10,10 +10,10 @@ from pairs import IM_END, WORDS, byte_level, sentencepiece
 from tokenizers import Tokenizer as Trained
 from tokenizers import normalizers, pre_tokenizers
 
-from nudge_onnx.runtime.draft import Draft, word_cuts
-from nudge_onnx.runtime.prompt import PromptIds
-from nudge_onnx.runtime.text import Transcript
-from nudge_onnx.runtime.tokenizer import Tokenizer
+from nudge_onnx.runtime.nudging.draft import Draft, word_hand_overs
+from nudge_onnx.runtime.nudging.transcript import Transcript
+from nudge_onnx.runtime.text.prompt import PromptIds
+from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 VOCABULARY = [*(f" {word}" for word in WORDS), *WORDS, "  ", "   ", "xy"]
 
@@ -86,7 +86,7 @@ def test_a_draft_that_is_cut_inside_a_token_writes_its_text_whatever_the_limit(
     tokenizer = saved(make, tmp_path)
     ids = (*tokenizer.encode_inside("xy"), *tokenizer.encode_inside("    "), *tokenizer.encode_inside("z"))
     draft = Draft(ids, (0.5,) * len(ids), False, tokenizer)
-    cut = word_cuts(draft)[0]
+    cut = word_hand_overs(draft)[0]
     spelled, top1, text = draft.up_to(cut)
     assert (text, written(tokenizer, list(spelled))) == ("xy   ", "xy   ")
     assert len(top1) == len(spelled)

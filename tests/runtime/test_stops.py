@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nudge_onnx.runtime.loop import Pieces
-from nudge_onnx.runtime.results import Piece
-from nudge_onnx.runtime.stops import cut_at_stops
+from nudge_onnx.runtime.nudging.loop import Pieces
+from nudge_onnx.runtime.nudging.results import Piece
+from nudge_onnx.runtime.nudging.stops import cut_at_stops
 
 
 def stream(texts: Iterable[str]) -> Pieces:

@@ -11,7 +11,7 @@ from pairs import Pair
 
 from nudge_onnx import Answer, NudgedLM, NudgeError
 from nudge_onnx.errors import LogitsError, ProviderError
-from nudge_onnx.runtime.gates import Softmax
+from nudge_onnx.runtime.choosing.gates import Softmax
 from nudge_onnx.runtime.stream import Stream
 
 SECONDS = 60

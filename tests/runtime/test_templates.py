@@ -15,7 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from nudge_onnx.bundle import Prompt
 from nudge_onnx.errors import BundleError
-from nudge_onnx.runtime.templates import render
+from nudge_onnx.runtime.text.templates import render
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 USER, MORE = {"role": "user", "content": "Why <is> it & 'so'?\n"}, {"role": "user", "content": ' 日本 "é" '}
@@ -207,7 +207,7 @@ def test_recursion_ends_however_deep_a_program_lets_python_go() -> None:
 
 @pytest.mark.parametrize("name", SLOW)
 def test_a_template_that_runs_for_long_is_stopped_in_any_thread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nudge_onnx.runtime.template_limits.SECONDS", 0.2)
+    monkeypatch.setattr("nudge_onnx.runtime.text.template_limits.SECONDS", 0.2)
     said: list[str] = []
 
     def work() -> None:

@@ -11,8 +11,8 @@ from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle, Cache, GraphIO, ModelRecord
-from nudge_onnx.runtime import session
-from nudge_onnx.runtime.tensorrt import shape_profiles, tensorrt_options
+from nudge_onnx.runtime.sessions import session
+from nudge_onnx.runtime.sessions.tensorrt import shape_profiles, tensorrt_options
 
 KV = "past_key_values.0.{kind}:1x2x{past}x16"
 

@@ -1,0 +1,1 @@
+"""The bundle: each model's record is made, its files written beside and then renamed."""

@@ -1,0 +1,241 @@
+"""One checkpoint becomes one model of a bundle: graph, passes, precision, measurement, record."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
+
+from ..measure.calibrate import WINDOW, Calibration
+from ..measure.verify import Measurement, check, measure
+from ..passes import (
+    INT8_CACHE,
+    PROMPT_ATTENTION,
+    PROMPT_ROWS,
+    SMOOTH_QUANT,
+    apply,
+    finish,
+    last_near,
+    smooth,
+    smoothable,
+    windows,
+)
+from ..passes.graph_editor import GraphEditor
+from ..quantise.weights import quantise, to_calibrate
+from ..source.calibration_text import calibration_text
+from ..source.configuration import context_length, original_context
+from ..source.sources import Checkpoint
+from ..source.tokenizer_file import save_tokenizer
+from ..support.progress import Progress
+from ..trace.optimum_graph import optimum_graph
+from ..trace.torch_reference import TorchReference
+from .inspect_graph import cache_shape, float_weights, graph_io, vocabulary_size
+from .views import separate_views
+
+__all__ = ["Conversion", "end_token_ids", "export_model"]
+
+_INLINE_LIMIT = 1 << 20
+"""Graphs with more bytes of weights keep them in a file beside, which can be memory-mapped and has no limit of 2 GB."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How one model is to be exported."""
+
+    role: str
+    precision: str
+    target: str = "cpu"
+    """`cpu`, `cuda` or `tensorrt`."""
+    skipped_passes: Collection[str] = ()
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class _WrittenGraph:
+    io: GraphIO
+    cache: Cache
+    context_length: int
+    vocabulary_size: int
+    passes: tuple[str, ...]
+    windows: tuple[int, ...]
+    """Sliding windows behind which it reads the end of the cache only."""
+    files: tuple[str, ...]
+    float_weights: int
+
+
+def export_model(
+    checkpoint: Checkpoint,
+    config: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    conversion: Conversion,
+    *,
+    bundle: Path,
+    work: Path,
+    progress: Progress,
+) -> ModelRecord:
+    """Write graph and tokenizer of one model below `bundle/<role>/` and return its record.
+
+    `config` is the text model's. Intermediate files go to `work`. Raises `ExportError` if the checkpoint cannot be
+    exported or the result is not the same function.
+    """
+    role, trust = conversion.role, conversion.trust_remote_code
+    with progress.step(f"{role}: export"):
+        source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
+    graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, progress=progress)
+    save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
+    with progress.step(f"{role}: verification"):
+        reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
+        measurement = _measure(bundle / role / "model.onnx", graph, reference, config, tokenizer)
+        check(measurement, conversion.precision)
+    return ModelRecord(
+        graph=f"{role}/model.onnx",
+        external_data=tuple(f"{role}/{file}" for file in graph.files),
+        tokenizer=f"{role}/tokenizer.json",
+        architecture=config.model_type,
+        precision=conversion.precision,
+        parameters=reference.parameters,
+        float_weights=graph.float_weights,
+        context_length=graph.context_length,
+        vocabulary_size=graph.vocabulary_size,
+        end_token_ids=end_token_ids(checkpoint.folder, config, tokenizer),
+        cache=graph.cache,
+        io=graph.io,
+        prompt=prompt,
+        source=checkpoint.source,
+        passes=graph.passes,
+        # Equal bits without the pass would be luck: four tokens were read.
+        steady_rows=INT8_CACHE in graph.passes and measurement.steady_rows,
+        prompt_rows=PROMPT_ROWS if PROMPT_ATTENTION in graph.passes else None,
+        windows=graph.windows,
+        parity=measurement.parity,
+    )
+
+
+def end_token_ids(checkpoint: Path, config: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends an answer, ascending: of the generation settings, the configuration and the tokenizer."""
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(checkpoint).eos_token_id
+    except OSError:  # a checkpoint need not have one
+        generation = None
+    ids: set[int] = set()
+    for found in (generation, config.eos_token_id, tokenizer.eos_token_id):
+        ids.update(found if isinstance(found, (list, tuple)) else [] if found is None else [found])
+    return tuple(sorted(token for token in ids if 0 <= token < config.vocab_size))
+
+
+def _write_graph(
+    source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
+) -> _WrittenGraph:
+    import onnx
+
+    role = conversion.role
+    with progress.step(f"{role}: passes"):
+        model = onnx.load(source)
+        result = apply(
+            model,
+            config.to_dict(),
+            precision=conversion.precision,
+            skip=_skipped(conversion),
+            portable=conversion.target == "tensorrt",
+        )
+    model = result.model
+    configured = context_length(config)
+    text = tokenizer.encode(calibration_text(), verbose=False)
+    calibration = Calibration(text, folder, window=min(WINDOW, configured))
+    sizes = _sizes(model, conversion, calibration, progress)
+    smoothed = smooth(model, config.to_dict(), sizes, skip=conversion.skipped_passes)
+    inputs = _inputs(model, conversion, calibration, progress)
+    if conversion.precision != "fp32":
+        with progress.step(f"{role}: quantisation to {conversion.precision}"):
+            model = quantise(model, conversion.precision, inputs=inputs)
+    del inputs
+    peaks = _peaks(model, conversion, calibration, progress)
+    halves = conversion.target == "cuda"
+    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes, peaks=peaks, halves=halves)
+    graph = _WrittenGraph(
+        io=graph_io(model, result.logits_rows),
+        cache=cache_shape(model, result.cache_kind),
+        context_length=min(configured, result.context_length or configured),
+        vocabulary_size=vocabulary_size(model, config.vocab_size),
+        passes=result.applied + smoothed + finished,
+        windows=windows(GraphEditor(model)),
+        float_weights=float_weights(model),
+        files=_save(model, folder),
+    )
+    if graph.files and conversion.target == "cpu" and conversion.precision != "fp16":
+        # On a GPU, which is also what halves are for, a second tensor is a second copy.
+        separate_views(folder / "model.onnx")
+    # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
+    del model, result
+    gc.collect()
+    return graph
+
+
+def _skipped(conversion: Conversion) -> Collection[str]:
+    if conversion.target == "cuda" and conversion.precision == "fp32":
+        # CUDA has attention with the cache in place in halves only, and fp32 is to be fp32 throughout.
+        return {*conversion.skipped_passes, "group-query-attention"}
+    return conversion.skipped_passes
+
+
+def _sizes(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
+    """How large the channels are on a short text that products in eight bits read."""
+    if conversion.precision != "int8" or SMOOTH_QUANT in conversion.skipped_passes:
+        return {}
+    values = smoothable(GraphEditor(model))
+    if not values:
+        return {}
+    with progress.step(f"{conversion.role}: sizes of channels"):
+        return calibration.channel_sizes(model, values)
+
+
+def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
+    """What the matrices that are rounded to four bits are multiplied with on a short text."""
+    names = to_calibrate(model, conversion.precision)
+    if not names:
+        return {}
+    with progress.step(f"{conversion.role}: calibration"):
+        return calibration.observe(model, names)
+
+
+def _peaks(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
+    """How far the keys and values reach on it that are kept in eight bits."""
+    wanted = conversion.target == "cpu" and conversion.precision in ("int8", "int4", "int4-all")
+    if not wanted or INT8_CACHE in conversion.skipped_passes:
+        return {}
+    with progress.step(f"{conversion.role}: range of keys and values"):
+        return calibration.cache_peaks(model)
+
+
+def _save(model: Any, folder: Path) -> tuple[str, ...]:
+    """Write `model.onnx` and, for all but the smallest, `model.onnx.data`; returns the names of the latter."""
+    import onnx
+
+    folder.mkdir(parents=True, exist_ok=True)
+    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _INLINE_LIMIT
+    if external:
+        onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
+    else:
+        onnx.save(model, folder / "model.onnx")
+    return ("model.onnx.data",) if external else ()
+
+
+def _measure(path: Path, graph: _WrittenGraph, reference: TorchReference, config: Any, tokenizer: Any) -> Measurement:
+    return measure(
+        path,
+        graph.io,
+        graph.cache,
+        reference,
+        lambda text: tokenizer.encode(text, verbose=False),
+        context_length=graph.context_length,
+        sliding_window=getattr(config, "sliding_window", None),
+        original_context=original_context(config),
+        edges=[last_near(window) for window in graph.windows],
+    )

@@ -1,0 +1,1 @@
+"""What a graph computes, and how near that is to PyTorch. Import `Calibration` and `verify`."""

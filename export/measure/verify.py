@@ -1,0 +1,189 @@
+"""Measures an exported graph against PyTorch fp32: logits in every kind of pass, and greedy tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nudge_onnx.bundle import Cache, GraphIO, Parity
+from nudge_onnx.errors import ExportError
+
+from ..trace.torch_reference import TorchReference
+from .graph_runner import GraphRunner
+
+__all__ = ["FP32_LIMIT", "PASS_KINDS", "Measurement", "check", "measure"]
+
+FP32_LIMIT = 1e-3
+"""Most that an fp32 graph's logits may differ, relative to their range."""
+
+PASS_KINDS = ("prefill", "step", "chunk")
+"""A prompt on an empty cache, one token at a time, and several tokens on a filled cache."""
+
+_PROMPTS = (
+    "The sky is blue because sunlight is scattered by the molecules of the air, and",
+    "Question: A farmer has 17 sheep and buys 25 more. How many sheep does he have?\nAnswer:",
+    "def fibonacci(n):\n    if n < 2:\n        return n\n    return",
+)
+_LONG = (
+    "Computing is intimately tied to the representation of numbers, and long before abstractions like the number arose "
+    "there were concepts to serve the purposes of civilization: one-to-one correspondence, the basis of counting; "
+    "comparison to a standard, used for measuring; and the 3-4-5 right triangle, a device for assuring a right angle. "
+)
+_CHUNKS = (4, 8)
+_STEPS = 12
+_CHECKED_TOGETHER = 4
+_CONTINUED = _STEPS + sum(_CHUNKS)
+_ROWS = 32
+"""Positions of a prompt that are compared: logits of a large vocabulary are a megabyte each."""
+_LONGEST_WINDOW = 1024
+"""Nothing longer is filled: a forward pass over it takes minutes on a CPU."""
+_LONGEST_EDGE = 2304
+"""Nor are more positions read to compare what stands before and behind one."""
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Parity, and the largest difference of a logit in each kind of pass, relative to the range of all logits."""
+
+    parity: Parity
+    relative: dict[str, float] = field(default_factory=dict)
+    steady_rows: bool = False
+    """Whether a token read alone has the same logits, to the last bit, as one that is read together with others."""
+
+
+@dataclass
+class _Tally:
+    differences: dict[str, float] = field(default_factory=dict)
+    agreeing: int = 0
+    positions: int = 0
+    kl: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+
+    def add(self, kind: str, expected: Logits, found: Logits) -> None:
+        if not np.isfinite(found).all():
+            raise ExportError(
+                f"the exported graph returns logits that are not finite ({kind}): in fp16 some models, as Gemma 3, "
+                "overflow, so choose another --precision; in another precision, report this model"
+            )
+        self.differences[kind] = max(self.differences.get(kind, 0.0), float(np.abs(expected - found).max()))
+        self.low, self.high = min(self.low, float(expected.min())), max(self.high, float(expected.max()))
+        self.agreeing += int((expected.argmax(-1) == found.argmax(-1)).sum())
+        self.positions += len(expected)
+        self.kl += _kl(expected, found)
+
+
+def measure(
+    graph: Path,
+    io: GraphIO,
+    cache: Cache,
+    reference: TorchReference,
+    encode: Callable[[str], Sequence[int]],
+    *,
+    context_length: int,
+    sliding_window: int | None = None,
+    original_context: int | None = None,
+    edges: Sequence[int] = (),
+) -> Measurement:
+    """Compare `graph` with `reference` on fixed prompts, encoded by `encode`.
+
+    One of them goes past the sliding window and past the context that the model was first trained on, where there are
+    such and a CPU reads so much in useful time.
+    Behind as many positions as one of `edges` the graph takes another way to compute the same. Raises `ExportError`
+    if a logit is not finite.
+    """
+    room = context_length - _CONTINUED
+    prompts = [list(encode(text))[:room] for text in _PROMPTS]
+    turns = [turn for turn in (sliding_window, original_context) if turn and turn <= _LONGEST_WINDOW]
+    prompts.append(_repeat(encode, min(max([128, *turns]) + 40, room)))
+    steady = [prompts[0]]
+    near = (edge for edge in edges if edge <= min(room, _LONGEST_EDGE))
+    steady += [_repeat(encode, edge + _CHECKED_TOGETHER // 2) for edge in near]
+    runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
+    tally, matching = _Tally(), 0
+    for prompt in prompts:
+        continuation = reference.greedy(prompt, _CONTINUED)
+        _compare_passes(runner, reference, prompt, continuation, tally)
+        runner.rewind(len(prompt) - 1)
+        matching += _matching(_greedy(runner, prompt[-1], _CONTINUED), continuation)
+        runner.rewind(0)
+    spread = (tally.high - tally.low) or 1.0
+    worst = max(tally.differences.values())
+    parity = Parity(
+        positions=tally.positions,
+        max_abs=worst,
+        relative=worst / spread,
+        top1_agreement=tally.agreeing / tally.positions,
+        kl=max(0.0, tally.kl / tally.positions),
+        greedy_agreement=matching / (len(prompts) * _CONTINUED),
+    )
+    relative = {kind: value / spread for kind, value in tally.differences.items()}
+    return Measurement(parity, relative, all(_steady(runner, ids) for ids in steady))
+
+
+def check(measurement: Measurement, precision: str) -> None:
+    """Raise `ExportError` with the figures if an fp32 graph is not the same function as the PyTorch model."""
+    if precision == "fp32" and measurement.parity.relative > FP32_LIMIT:
+        figures = ", ".join(f"{kind} {value:.1e}" for kind, value in measurement.relative.items())
+        raise ExportError(
+            f"the exported graph differs from PyTorch by {measurement.parity.relative:.1e} of the logits' range, "
+            f"more than {FP32_LIMIT:.0e} ({figures}); try --no-pass, and report this model"
+        )
+
+
+def _compare_passes(
+    runner: GraphRunner, reference: TorchReference, prompt: list[int], continuation: list[int], tally: _Tally
+) -> None:
+    rows = min(_ROWS, len(prompt))
+    expected = reference.logits(prompt + continuation, rows + len(continuation))
+    tally.add("prefill", expected[:rows], runner.feed(prompt, rows))
+    at = 0
+    for kind, size in [("step", 1)] * _STEPS + [("chunk", size) for size in _CHUNKS]:
+        found = runner.feed(continuation[at : at + size])
+        tally.add(kind, expected[rows + at : rows + at + size], found)
+        at += size
+
+
+def _steady(runner: GraphRunner, prompt: list[int]) -> bool:
+    before, checked = prompt[:-_CHECKED_TOGETHER], prompt[-_CHECKED_TOGETHER:]
+    runner.rewind(0)
+    runner.feed(before, 1)
+    together = runner.feed(checked)
+    runner.rewind(len(before))
+    alone = [runner.feed([token]) for token in checked]
+    return np.array_equal(together, np.concatenate(alone))
+
+
+def _greedy(runner: GraphRunner, last: int, count: int) -> list[int]:
+    chosen = [last]
+    for _ in range(count):
+        chosen.append(int(runner.feed(chosen[-1:])[-1].argmax()))
+    return chosen[1:]
+
+
+def _matching(found: list[int], expected: list[int]) -> int:
+    return next((i for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1]), len(expected))
+
+
+def _kl(expected: Logits, found: Logits) -> float:
+    """Sum over rows of KL(softmax(expected) || softmax(found)), in nats."""
+    p, q = _log_softmax(expected), _log_softmax(found)
+    return float((np.exp(p) * (p - q)).sum(dtype=np.float64))
+
+
+def _log_softmax(logits: Logits) -> Logits:
+    shifted = logits - logits.max(-1, keepdims=True)
+    result: Logits = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    return result
+
+
+def _repeat(encode: Callable[[str], Sequence[int]], length: int) -> list[int]:
+    ids = list(encode(_LONG))
+    copies = -(-length // len(ids))
+    return list(encode(_LONG * copies))[:length]

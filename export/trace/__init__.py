@@ -1,0 +1,1 @@
+"""PyTorch models: traced to ONNX by Optimum, and run as the reference."""

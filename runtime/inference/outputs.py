@@ -1,0 +1,151 @@
+"""What a pass gives back for its rows: whole logits, or the three numbers of the uncertainty head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nudge_onnx.bundle import GraphIO, ModelRecord
+
+from ..sessions.model_session import ModelSession
+
+__all__ = [
+    "HeadOutputs",
+    "Logits",
+    "LogitsOutputs",
+    "Outputs",
+    "Rows",
+    "Summary",
+    "has_head",
+    "joined",
+    "output_shapes",
+    "summaries",
+]
+
+
+class Summary(NamedTuple):
+    """What the uncertainty head says of one row of logits."""
+
+    argmax: int
+    top1: float
+    """The largest probability; not finite where the logits are broken."""
+    log_sum_exp: float
+
+
+Logits: TypeAlias = "npt.NDArray[np.float32]"
+"""Raw logits of one row or several, `[..., vocabulary]`."""
+
+Rows: TypeAlias = "npt.NDArray[np.float32] | list[Summary]"
+"""Raw logits float32 `[rows, vocabulary]`, or what the uncertainty head makes of each row."""
+
+
+class Outputs(Protocol):
+    """Buffers for the rows of a pass, bound to a binding of their own."""
+
+    binding: Any
+
+    def bind(self, rows: int) -> None:
+        """Bind room for so many rows."""
+
+    def take(self, first: int, last: int) -> Rows:
+        """The rows from `first` up to `last` of the pass that ran; logits are a view that the next pass overwrites."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers."""
+
+
+class LogitsOutputs:
+    """All logits, in one buffer that is kept from pass to pass."""
+
+    def __init__(self, graph: ModelSession) -> None:
+        self.binding: Any = graph.session.io_binding()
+        self._name = graph.record.io.logits
+        self._buffer: npt.NDArray[np.float32] = np.empty((1, 0, graph.record.vocabulary_size), np.float32)
+        self._rows: int | None = 0
+
+    def bind(self, rows: int) -> None:
+        """Bind the buffer, grown if it must be."""
+        if rows == self._rows:
+            return
+        self._rows = None  # until they are bound: what is interrupted is bound anew
+        if self._buffer.shape[1] < rows:
+            self._buffer = np.empty((1, rows, self._buffer.shape[2]), np.float32)
+        _bind(self.binding, self._name, self._buffer[:, :rows])
+        self._rows = rows
+
+    def take(self, first: int, last: int) -> Rows:
+        """A view of the buffer."""
+        return self._buffer[0, first:last]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer at its largest."""
+        return self._buffer.nbytes
+
+
+class HeadOutputs:
+    """Arg-max, its probability and log-sum-exp: a few bytes a row, and the logits stay where they were computed."""
+
+    def __init__(self, graph: ModelSession) -> None:
+        self.binding: Any = graph.session.io_binding()
+        self._record = graph.record
+        self._rows: int | None = 0
+        # A view gives a few numbers faster than an array does.
+        self._views = [memoryview(b"")] * 3
+
+    def bind(self, rows: int) -> None:
+        """Bind buffers, fresh ones for another number of rows than before."""
+        if rows == self._rows:
+            return
+        self._rows = None
+        views = []
+        for name, shape, kind in output_shapes(self._record, rows, head=True):
+            buffer = np.empty(shape, kind)
+            _bind(self.binding, name, buffer)
+            views.append(buffer[0].data)
+        self._views, self._rows = views, rows
+
+    def take(self, first: int, last: int) -> Rows:
+        """Summaries, which stay valid."""
+        ids, top1, log_sums = self._views
+        return [Summary(ids[row], top1[row], log_sums[row]) for row in range(first, last)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the three buffers."""
+        return sum(view.nbytes for view in self._views)
+
+
+def output_shapes(record: ModelRecord, rows: int, *, head: bool) -> list[tuple[str, tuple[int, ...], Any]]:
+    """Names, shapes and dtypes of what a pass returns for so many rows: its logits, or what the head says of them."""
+    io = record.io
+    if not head:
+        return [(io.logits, (1, rows, record.vocabulary_size), np.float32)]
+    return [(name, (1, rows), kind) for name, kind in zip(_head(io), (np.int64, np.float32, np.float32), strict=True)]
+
+
+def summaries(ids: npt.NDArray[np.int64], top1: npt.NDArray[np.float32], log_sums: npt.NDArray[np.float32]) -> Rows:
+    """What arrays `[rows]` of the head's outputs say of each row."""
+    return [Summary(*row) for row in zip(ids.tolist(), top1.tolist(), log_sums.tolist(), strict=True)]
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """The rows of several passes, all of one kind."""
+    summaries = [row for part in parts if isinstance(part, list) for row in part]
+    return summaries or np.concatenate([part for part in parts if not isinstance(part, list)])
+
+
+def has_head(io: GraphIO) -> bool:
+    """Whether a graph has an uncertainty head."""
+    return None not in (io.top1_id, io.top1_probability, io.log_sum_exp)
+
+
+def _head(io: GraphIO) -> list[str]:
+    return [name for name in (io.top1_id, io.top1_probability, io.log_sum_exp) if name is not None]
+
+
+def _bind(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

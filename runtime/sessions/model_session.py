@@ -1,0 +1,64 @@
+"""An open session together with what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from nudge_onnx.bundle import ModelRecord
+from nudge_onnx.errors import ProviderError
+
+from .cuda_graphs import CudaGraphs
+
+__all__ = ["ModelSession", "RowBits", "first_line"]
+
+RowBits: TypeAlias = Literal["all", "pairs", "eights", "none"]
+"""Which passes give a row the same bits, whatever else they read.
+
+All, those of two rows or more (`pairs`), those of eight rows, or none.
+"""
+
+
+@dataclass(frozen=True)
+class ModelSession:
+    """An open session, the record that describes its inputs, and the provider that runs it."""
+
+    session: Any
+    record: ModelRecord
+    provider: str
+    """Short name, for example `cuda`."""
+    device_id: int = 0
+    """Which of several devices of its kind the provider runs on."""
+    cuda_graphs: CudaGraphs | None = None
+    """How it runs passes that are recorded and replayed; `None` where the provider was not told to."""
+    rows: RowBits = "none"
+    """Which passes share bits where it runs."""
+    opened_with: Mapping[str, Any] = field(default_factory=dict)
+    """What a session of the same graph may have otherwise: providers and their options, threads, ... JSON-ready."""
+
+    @property
+    def device(self) -> str:
+        """Where cache buffers live: `cuda` for the CUDA and TensorRT providers, else `cpu`."""
+        return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
+
+    def run(self, binding: Any, recorded: Any = None) -> None:
+        """A pass on what is bound; `recorded` are run options that `cuda_graphs` made for it.
+
+        Raises `ProviderError` with ONNX Runtime's reason if the provider cannot run it.
+        """
+        try:
+            if self.cuda_graphs is None:
+                self.session.run_with_iobinding(binding)
+            else:
+                self.cuda_graphs.run(self.session, binding, recorded)
+        except Exception as error:  # onnxruntime raises a family of types of its own
+            raise ProviderError(
+                f"provider {self.provider!r} failed in {self.record.graph} ({first_line(error)}); "
+                "use another provider, or check the bundle with nudge-onnx inspect --check"
+            ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error of ONNX Runtime says before its trace."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
