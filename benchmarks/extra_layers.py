@@ -61,9 +61,9 @@ def add_layers(model: onnx.ModelProto, count: int, cache: CacheNames) -> None:
         rename(node, {entry: apart})
     edited = GraphEditor(model)
     if fused:
-        fuse_skip_norms(edited, {})
+        fuse_skip_norms(edited)
     edited.sweep()
-    join_branches(edited, {})
+    join_branches(edited)
     edited.sweep()
 
 

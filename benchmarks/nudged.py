@@ -113,7 +113,7 @@ def contestants(pair: Pair, with_torch: bool) -> Iterator[dict[str, Contestant]]
     models, gamma = bundle.manifest.models, bundle.manifest.defaults.gamma
 
     def rendered(prompt: str) -> dict[str, str]:
-        messages = as_messages(prompt, None, bundle.manifest.defaults.system_prompt)
+        messages = as_messages(prompt, bundle.manifest.defaults.system_prompt or None)
         return {role: render(models[role].prompt, messages) for role in ("base", "nudge")}
 
     def naive(mode: str) -> Callable[[str], Mapping[str, Any]]:

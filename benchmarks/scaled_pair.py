@@ -21,6 +21,7 @@ from benchmarks import extra_layers
 from benchmarks.extra_layers import add_layers, turned
 from benchmarks.places import BUNDLES, CHECKPOINTS, EXPORTS, GGUF, MADE, files_of, there
 from nudge_onnx.bundle import MANIFEST, Bundle, FileRecord, sha256_of
+from nudge_onnx.choices import Precision
 from nudge_onnx.export.pipeline import Request, export
 from nudge_onnx.export.support.progress import Progress
 from nudge_onnx.export.support.scratch import fingerprint, once
@@ -33,7 +34,7 @@ _RECIPE = (Path(__file__), Path(extra_layers.__file__))
 _CACHE = ("past_key", "past_value", "present_key", "present_value")
 
 
-def scaled_bundle(precision: str, extra: int = EXTRA_LAYERS) -> Path:
+def scaled_bundle(precision: Precision, extra: int = EXTRA_LAYERS) -> Path:
     """The bundle of the real pair with `extra` more layers in its base model, made once."""
     mark = fingerprint([there(BUNDLES / precision) / MANIFEST, *_RECIPE])
 
@@ -44,7 +45,7 @@ def scaled_bundle(precision: str, extra: int = EXTRA_LAYERS) -> Path:
     return once(MADE / f"scaled-{precision}-{extra}-{mark}", make)
 
 
-def _with_layers_apart(precision: str) -> Path:
+def _with_layers_apart(precision: Precision) -> Path:
     """The bundle of the real pair as it is before layers are joined in branches, exported once."""
     folder = MADE / f"apart-{precision}-{fingerprint([BUNDLES / precision / MANIFEST])}"
     if not folder.is_dir():  # an export leaves all of it, or nothing

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from nudge_onnx.bundle import Bundle, Defaults
+from nudge_onnx.choices import Policy, Precision, Target
 from nudge_onnx.console import Command, as_json, write
 from nudge_onnx.errors import ExportError, NudgeError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_PRECISION = click.Choice(["fp32", "fp16", "int8", "int4", "int4-all"])
+_PRECISION = click.Choice(get_args(Precision))
 _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnxruntime")
 
 
@@ -33,7 +34,7 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--nudge-precision", type=_PRECISION, help="Of the nudging model.")
 @click.option(
     "--target",
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    type=click.Choice(get_args(Target)),
     default="cpu",
     show_default=True,
     help="What the graphs are to run on.",
@@ -43,7 +44,7 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--nudge-revision", metavar="REV", help="Of the nudging model.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that a checkpoint brings. Read it first.")
 @click.option("--gamma", type=click.FloatRange(0, 1), default=Defaults.gamma, show_default=True, help="Threshold.")
-@click.option("--policy", type=click.Choice(["word", "token"]), default=Defaults.policy, show_default=True)
+@click.option("--policy", type=click.Choice(get_args(Policy)), default=Defaults.policy, show_default=True)
 @click.option("--system-prompt", default="", metavar="TEXT", help="Used where a caller gives none.")
 @click.option("--base-template", metavar="FILE_OR_TEXT", help="Jinja template of the base model's prompt.")
 @click.option(
@@ -93,8 +94,8 @@ def _export(options: dict[str, Any]) -> tuple[Bundle, dict[str, float]]:
 
 
 def _request(options: dict[str, Any]) -> Request:
-    from .passes import PASSES
     from .pipeline import Request
+    from .recipes import PASSES
 
     if unknown := set(options["skipped"]) - set(PASSES):
         raise ExportError(f"--no-pass {sorted(unknown)[0]}: there is no such pass, only {', '.join(PASSES)}")

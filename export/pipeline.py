@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nudge_onnx.bundle import Bundle, Defaults, Manifest, ModelRecord, Prompt
+from nudge_onnx.choices import Precision, Target
 from nudge_onnx.errors import ExportError, SourceError
 
 from .bundle.record import Conversion, end_token_ids, export_model
 from .bundle.writer import Staging, check_target, file_records, staged
+from .recipes import PRECISION_OF_TARGET
 from .source.configuration import claimed_context, load_config
 from .source.loading import wrapped_by
 from .source.prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
@@ -21,10 +23,7 @@ from .source.sources import Checkpoint, fetch
 from .source.tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
 from .support.progress import Progress
 
-__all__ = ["PRECISION_OF_TARGET", "Request", "export"]
-
-PRECISION_OF_TARGET = {"cpu": "int8", "cuda": "fp16", "tensorrt": "fp16"}
-"""Precision where a user names none."""
+__all__ = ["Request", "export"]
 
 _POOR_AGREEMENT = 0.8
 """Of the most likely tokens; block-wise int8 keeps above 0.95 even of very small models."""
@@ -41,8 +40,8 @@ class Request:
 
     sources: Mapping[str, str]
     output: Path
-    target: str = "cpu"
-    precisions: Mapping[str, str] = field(default_factory=dict)
+    target: Target = "cpu"
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
     """A role that is missing gets the precision of `target`."""
     revisions: Mapping[str, str | None] = field(default_factory=dict)
     trust_remote_code: bool = False

@@ -23,11 +23,12 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .choices import Mode
     from .runtime.choosing.gates import Gate
     from .runtime.choosing.sampling import Sampling
     from .runtime.lm import NudgedLM
     from .runtime.nudging.results import Answer, Piece, Timings
-    from .runtime.options import AnswerOptions, Mode
+    from .runtime.options import AnswerOptions, StreamOptions
     from .runtime.stream import Stream
     from .runtime.text.prompt import Message
 
@@ -50,6 +51,7 @@ __all__ = [
     "Sampling",
     "SourceError",
     "Stream",
+    "StreamOptions",
     "Timings",
 ]
 
@@ -61,11 +63,12 @@ _HOMES = {
     "Bundle": "bundle",
     "Gate": "runtime.choosing.gates",
     "Message": "runtime.text.prompt",
-    "Mode": "runtime.options",
+    "Mode": "choices",
     "NudgedLM": "runtime.lm",
     "Piece": "runtime.nudging.results",
     "Sampling": "runtime.choosing.sampling",
     "Stream": "runtime.stream",
+    "StreamOptions": "runtime.options",
     "Timings": "runtime.nudging.results",
 }
 

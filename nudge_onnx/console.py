@@ -14,7 +14,7 @@ import click
 
 from nudge_onnx.errors import NudgeError
 
-__all__ = ["Command", "Group", "OutputError", "as_json", "read_line", "read_text", "wants_color", "write"]
+__all__ = ["Command", "Group", "OutputError", "as_json", "read_line", "read_text", "wants_colour", "write"]
 
 _INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C ended."""
@@ -77,15 +77,15 @@ class Group(_Console, click.Group):
     """The same with commands below it."""
 
 
-def write(text: str, *, color: bool | None = None) -> None:
+def write(text: str, *, colour: bool | None = None) -> None:
     """Write `text` to stdout, at once; characters that it cannot show become `?`.
 
-    `color` is click's: whether styles are kept, by default where stdout is a terminal. Raises `OutputError` if
+    `colour` is click's: whether styles are kept, by default where stdout is a terminal. Raises `OutputError` if
     stdout takes no more: a full disk, or a pipe whose reader has gone.
     """
     try:
         # Named, for click would write UTF-8 to a stdout that says it is ASCII.
-        click.echo(text, file=sys.stdout, nl=False, color=color)
+        click.echo(text, file=sys.stdout, nl=False, color=colour)
     except (OSError, ValueError) as error:  # a ValueError is a stream that was closed
         reason = error.strerror if isinstance(error, OSError) else None
         raise OutputError(f"stdout takes no more ({reason or error}); what follows is lost") from None
@@ -120,10 +120,10 @@ def read_line(prompt: str) -> str:
         raise click.ClickException(str(error)) from None
 
 
-def wants_color(color: str) -> bool:
+def wants_colour(colour: str) -> bool:
     """Whether to colour, for `always`, `never` or `auto`: a terminal, but for `NO_COLOR` and `TERM=dumb`."""
-    if color != "auto":
-        return color == "always"
+    if colour != "auto":
+        return colour == "always"
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return not plain and sys.stdout is not None and sys.stdout.isatty()
 

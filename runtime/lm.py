@@ -6,31 +6,30 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from nudge_onnx.arguments import integer, path
 from nudge_onnx.bundle import Bundle
+from nudge_onnx.choices import ControlTokens
 from nudge_onnx.errors import ContextLengthError, NudgeError
 
 from .answering import Answering
-from .choosing.gates import Gate
-from .choosing.sampling import Sampling
 from .inference.decoder import Decoder
 from .inference.pool import CachePool
 from .inference.remembered_rows import RememberedRows
 from .loading import open_models
+from .modes import Request
 from .nudging.results import Answer, Timings
-from .nudging.speculation import SpeculationMode
-from .options import ROLES_OF_MODE, AnswerOptions, Mode
+from .options import ROLES_OF_MODE, AnswerOptions, StreamOptions
 from .sessions.model_session import RowBits
 from .sessions.providers import ProviderSpec
 from .stream import Stream
 from .system.memory import peak_memory, return_freed_memory
-from .text.control_tokens import ControlTokens, check_control_tokens, prompt_ids
+from .text.control_tokens import prompt_ids
 from .text.prompt import Message, PromptIds, as_messages
 from .text.tokenizer import Tokenizer
 
-__all__ = ["Mode", "NudgedLM", "Stream"]
+__all__ = ["NudgedLM"]
 
 # ONNX Runtime starts what it is told to, and a million threads take all memory.
 _MOST_THREADS = 1024
@@ -45,12 +44,12 @@ class NudgedLM:
         print(piece.text, end="")
     """
 
-    def __init__(self, bundle: Bundle, graphs: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer], pool: CachePool):
+    def __init__(self, bundle: Bundle, models: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer], pool: CachePool):
         self.bundle = bundle
         """The bundle's folder and manifest."""
         self.load_seconds = 0.0
         """Seconds that `load` took."""
-        self._graphs: Mapping[str, Any] | None = graphs
+        self._models: Mapping[str, Any] | None = models
         self._tokenizers = tokenizers
         self._pool = pool
 
@@ -69,7 +68,7 @@ class NudgedLM:
         `providers` are execution providers in order of preference, by short name (`cpu`, `cuda`, `tensorrt`) or full
         name, alone or as `(name, options)`. `threads` per model (1 to 1,024), by default the cores. `cache_mib` bounds
         the KV caches that are kept for conversations to come back to; those used last stay, whatever their size.
-        `cache_dir` is a folder for what a provider prepares of the graphs (see docs/providers.md): later loads find it
+        `cache_dir` is a folder for what a provider prepares of the models (see docs/providers.md): later loads find it
         there, and processes on one machine share it.
 
         Raises `BundleError`, `ProviderError`, `RuntimeMissingError`, and `NudgeError` for an argument out of range.
@@ -79,11 +78,11 @@ class NudgedLM:
         cache_mib = integer("cache_mib", cache_mib, 0, _MOST_CACHE_MIB)
         cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
         bundle = Bundle.open(path("folder", folder))
-        graphs, tokenizers = open_models(bundle, providers, threads, cache_folder)
+        models, tokenizers = open_models(bundle, providers, threads, cache_folder)
         pool = CachePool(
-            lambda: {role: RememberedRows(Decoder(graph)) for role, graph in graphs.items()}, cache_mib << 20
+            lambda: {role: RememberedRows(Decoder(model)) for role, model in models.items()}, cache_mib << 20
         )
-        lm = cls(bundle, graphs, tokenizers, pool)
+        lm = cls(bundle, models, tokenizers, pool)
         lm.load_seconds = time.perf_counter() - start
         return lm
 
@@ -95,7 +94,7 @@ class NudgedLM:
     @property
     def providers(self) -> dict[str, str]:
         """The provider that each model runs on, by role."""
-        return {role: graph.provider for role, graph in (self._graphs or {}).items()}
+        return {role: model.provider for role, model in (self._models or {}).items()}
 
     @property
     def row_bits(self) -> dict[str, RowBits]:
@@ -104,61 +103,28 @@ class NudgedLM:
         `all`, those of two rows or more (`pairs`: each pass has two at the least), or `none`: nothing is read ahead,
         and a prompt is read in blocks.
         """
-        return {role: graph.rows for role, graph in (self._graphs or {}).items()}
+        return {role: model.rows for role, model in (self._models or {}).items()}
 
-    def stream(
-        self,
-        prompt: str | Sequence[Message],
-        *,
-        gamma: float | None = None,
-        policy: str | None = None,
-        gate: str | Gate | None = None,
-        draft_tokens: int | None = None,
-        max_new_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        system_prompt: str | None = None,
-        mode: Mode = "nudged",
-        speculation: SpeculationMode = "auto",
-        sampling: Sampling | None = None,
-        nudge_sampling: Sampling | None = None,
-        control_tokens: ControlTokens = "allow",
-    ) -> Stream:
+    def stream(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Stream:
         """Answer a prompt (one user message, or a list of chat messages), piece by piece.
 
-        `gamma`, `policy` (`word`, `token`), `gate` (`top1`, `margin`, `entropy`, or a callable), `draft_tokens` and
-        `system_prompt` default to the bundle's, `max_new_tokens` to 256. The text ends before the first of the texts
-        in `stop`. `speculation` (`auto`, `off`, or 0 to 256 tokens) changes the speed and never the answer. `sampling`
-        is greedy by default and holds for both models unless `nudge_sampling` is given. `control_tokens` says what
-        happens to messages that spell a special token of a model: `allow` makes it one, `refuse` is an error, and
-        `escape` reads it as text (see docs/embedding.md).
+        `StreamOptions` says what the options are, and what they are by default.
 
-        Raises `NudgeError` for an argument out of range, `ContextLengthError` for a prompt that does not fit, and
-        while streaming `LogitsError` if a model returns no numbers.
+        Raises `NudgeError` for an option that is unknown or out of range, `ContextLengthError` for a prompt that does
+        not fit, and while streaming `LogitsError` if a model returns no numbers.
         """
-        if self._graphs is None:
+        if self._models is None:
             raise NudgeError("this NudgedLM is closed; load the bundle again")
         manifest = self.bundle.manifest
-        options = AnswerOptions.of(
-            manifest,
-            gamma=gamma,
-            policy=policy,
-            gate=gate,
-            draft_tokens=draft_tokens,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            mode=mode,
-            speculation=speculation,
-            sampling=sampling,
-            nudge_sampling=nudge_sampling,
-        )
-        check_control_tokens(control_tokens)
-        messages = as_messages(prompt, system_prompt, manifest.defaults.system_prompt)
-        prompts = {role: self._prompt(role, messages, control_tokens) for role in ROLES_OF_MODE[options.mode]}
-        answering = Answering(manifest, options, prompts, self._tokenizers, Timings(load=self.load_seconds))
+        settled = AnswerOptions.of(manifest, options)
+        messages = as_messages(prompt, settled.system_prompt)
+        prompts = {role: self._prompt(role, messages, settled.control_tokens) for role in ROLES_OF_MODE[settled.mode]}
+        request = Request(manifest, settled, prompts, self._tokenizers)
+        answering = Answering(request, Timings(load=self.load_seconds))
         return Stream(answering.pieces(self._pool), answering.timings, answering.cancellation)
 
-    def generate(self, prompt: str | Sequence[Message], **options: Any) -> Answer:
-        """The whole answer at once; `options` are those of `stream`."""
+    def generate(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Answer:
+        """The whole answer at once; options and errors are those of `stream`."""
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
@@ -166,7 +132,7 @@ class NudgedLM:
 
     def close(self) -> None:
         """Free the sessions and caches; streams on their way may end, and free theirs then. New ones are refused."""
-        self._graphs = None
+        self._models = None
         self._tokenizers = {}
         self._pool.close()
         return_freed_memory()

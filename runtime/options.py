@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, TypedDict, get_args
 
 from nudge_onnx.arguments import integer, must_be, number, one_of
-from nudge_onnx.bundle import Manifest
+from nudge_onnx.bundle import Defaults, Manifest
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
 from nudge_onnx.errors import NudgeError
 
 from .choosing.gates import Gate, resolve_gate
@@ -15,11 +16,9 @@ from .choosing.sampling import Sampling, fresh_seed
 from .nudging.speculation import SpeculationMode
 from .text.prompt import unicode_text
 
-__all__ = ["ROLES_OF_MODE", "AnswerOptions", "Mode"]
+__all__ = ["ROLES_OF_MODE", "AnswerOptions", "StreamOptions"]
 
-Mode: TypeAlias = Literal["nudged", "base", "nudge", "ensemble", "proxy-tuning"]
-
-ROLES_OF_MODE: dict[str, tuple[str, ...]] = {
+ROLES_OF_MODE: dict[Mode, tuple[str, ...]] = {
     "nudged": ("base", "nudge"),
     "base": ("base",),
     "nudge": ("nudge",),
@@ -28,67 +27,135 @@ ROLES_OF_MODE: dict[str, tuple[str, ...]] = {
 }
 """The roles that take part in an answer, by mode."""
 
-_MAX_NEW_TOKENS = 256
 # A row of logits of a large vocabulary takes a megabyte, and each guess is a row.
 _MOST_AHEAD = 256
 
 
-@dataclass(frozen=True)
-class AnswerOptions:
-    """How an answer is made; nothing is left open any more."""
+class StreamOptions(TypedDict, total=False):
+    """Keyword arguments of `NudgedLM.stream` and `NudgedLM.generate`; `None` is the same as none."""
 
-    gamma: float
-    policy: str
-    gate: Gate
-    draft_tokens: int
-    max_new_tokens: int
-    stops: tuple[str, ...]
+    gamma: float | None
+    """Nudge where the base model is less certain than this, from 0 to 1. By default the bundle's."""
+    policy: Policy | None
+    """Where the base model may take over: before a `word`, or before a `token`. By default the bundle's."""
+    gate: GateName | Gate | None
+    """What certainty means: `top1`, `margin`, `entropy`, or a callable. By default the bundle's."""
+    draft_tokens: int | None
+    """Most tokens of one draft. By default the bundle's."""
+    max_new_tokens: int | None
+    """Most tokens of the answer, 256 by default."""
+    stop: str | Sequence[str] | None
+    """The answer ends before the first of these texts."""
     mode: Mode
+    """Both models (`nudged`, the default), `base` or `nudge` alone, or a baseline: `ensemble`, `proxy-tuning`."""
     speculation: SpeculationMode
-    sampling: dict[str, Sampling]
-    """By role."""
+    """What is read ahead: `auto`, `off`, or a number of tokens up to 256. It changes the speed and never the answer."""
+    sampling: Sampling | None
+    """How tokens are chosen, greedy by default."""
+    nudge_sampling: Sampling | None
+    """How the nudging model's are; by default as `sampling` says."""
+    system_prompt: str | None
+    """Instruction for both models, if the messages have none. By default the bundle's."""
+    control_tokens: ControlTokens
+    """What a message that spells a special token of a model does: `allow` (the default) makes it one, `refuse` is an
+    error, and `escape` reads it as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """`StreamOptions` with nothing left open. Values are checked here, wherever they come from.
+
+    Raises `NudgeError` for a value of another type or out of range.
+    """
+
+    gamma: float = Defaults.gamma
+    policy: Policy = "word"
+    gate: GateName | Gate = "top1"
+    draft_tokens: int = Defaults.draft_tokens
+    max_new_tokens: int = 256
+    stop: str | Sequence[str] = ()
+    mode: Mode = "nudged"
+    speculation: SpeculationMode = "auto"
+    sampling: Sampling = field(default_factory=Sampling)
+    nudge_sampling: Sampling | None = None
+    system_prompt: str | None = None
+    control_tokens: ControlTokens = "allow"
+
+    def __post_init__(self) -> None:
+        checked = {
+            "gamma": number("gamma", self.gamma, 0, 1),
+            "policy": one_of("policy", self.policy, get_args(Policy)),
+            "gate": resolve_gate(self.gate),
+            "draft_tokens": integer("draft_tokens", self.draft_tokens, 1),
+            "max_new_tokens": integer("max_new_tokens", self.max_new_tokens, 1),
+            "stop": _stops(self.stop),
+            "mode": one_of("mode", self.mode, get_args(Mode)),
+            "speculation": _ahead(self.speculation),
+            "control_tokens": one_of("control_tokens", self.control_tokens, get_args(ControlTokens)),
+        }
+        for name in ("sampling", "nudge_sampling"):
+            value = getattr(self, name)
+            if not isinstance(value, Sampling) and (value is not None or name == "sampling"):
+                raise must_be(name, "a Sampling or None", value)
+        if self.system_prompt is not None and not isinstance(self.system_prompt, str):
+            raise must_be("system_prompt", "a text or None", self.system_prompt)
+        # Drawn once: models that share a vocabulary share the noise.
+        seed = fresh_seed()
+        checked["sampling"] = self.sampling.with_seed(seed)
+        checked["nudge_sampling"] = (self.nudge_sampling or self.sampling).with_seed(seed)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
-    def of(
-        cls,
-        manifest: Manifest,
-        *,
-        gamma: float | None,
-        policy: str | None,
-        gate: str | Gate | None,
-        draft_tokens: int | None,
-        max_new_tokens: int | None,
-        stop: str | Sequence[str] | None,
-        mode: Mode,
-        speculation: SpeculationMode,
-        sampling: Sampling | None,
-        nudge_sampling: Sampling | None,
-    ) -> AnswerOptions:
-        """What `NudgedLM.stream` was asked for, with the bundle's defaults where nothing was said.
+    def of(cls, manifest: Manifest, asked: StreamOptions) -> AnswerOptions:
+        """What was asked for, with the bundle's defaults where nothing was said.
 
-        Raises `NudgeError` for what is of no good type or out of range, or not to be had with this bundle.
+        Raises `NudgeError` also for an option that there is none of, or that is not to be had with this bundle.
         """
+        names = [known.name for known in fields(cls)]
+        if unknown := [name for name in asked if name not in names]:
+            raise NudgeError(f"there is no option {unknown[0]!r}, only {', '.join(names)}")
         defaults = manifest.defaults
-        policy = one_of("policy", defaults.policy if policy is None else policy, ("word", "token"))
-        one_of("mode", mode, get_args(Mode))
-        _check_possible(manifest, policy, mode)
-        return cls(
-            number("gamma", defaults.gamma if gamma is None else gamma, 0, 1),
-            policy,
-            resolve_gate(defaults.gate if gate is None else gate),
-            integer("draft_tokens", defaults.draft_tokens if draft_tokens is None else draft_tokens, 1),
-            integer("max_new_tokens", _MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens, 1),
-            _stops(stop),
-            mode,
-            _ahead(speculation),
-            _samplings(sampling, nudge_sampling),
-        )
+        settled: dict[str, Any] = {
+            "gamma": defaults.gamma,
+            "policy": defaults.policy,
+            "gate": defaults.gate,
+            "draft_tokens": defaults.draft_tokens,
+            "system_prompt": defaults.system_prompt or None,
+        }
+        # These have no "by default": None is a mistake.
+        settled |= {name: value for name, value in asked.items() if value is not None or name in _NEVER_NONE}
+        options = cls(**settled)
+        options._check_possible(manifest)
+        return options
+
+    @property
+    def gate_function(self) -> Gate:
+        """The gate as it is called."""
+        return resolve_gate(self.gate)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts before which the answer ends."""
+        return _stops(self.stop)
+
+    def sampling_of(self, role: str) -> Sampling:
+        """How the tokens of a model are chosen."""
+        return (self.nudge_sampling or self.sampling) if role == "nudge" else self.sampling
+
+    def _check_possible(self, manifest: Manifest) -> None:
+        if not manifest.shared_vocabulary and (self.policy == "token" or self.mode in ("ensemble", "proxy-tuning")):
+            what = "policy 'token'" if self.policy == "token" else f"mode {self.mode!r}"
+            raise NudgeError(f"{what} needs two models with one vocabulary, and those of this bundle differ")
+        if self.mode == "proxy-tuning" and "proxy_base" not in manifest.models:
+            raise NudgeError("mode 'proxy-tuning' needs a bundle that was exported with --proxy-base")
 
 
-def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+_NEVER_NONE = frozenset({"mode", "speculation", "control_tokens"})
+
+
+def _stops(stop: Any) -> tuple[str, ...]:
     what = "a text, a list of texts, or None"
-    if stop is None:
-        return ()
     if isinstance(stop, str):
         stop = (stop,)
     if not isinstance(stop, Sequence | Set) or isinstance(stop, bytes | bytearray | memoryview):
@@ -110,22 +177,3 @@ def _ahead(speculation: Any) -> SpeculationMode:
     except NudgeError:
         what = f"'auto', 'off', or a number of tokens between 0 and {_MOST_AHEAD}"
         raise must_be("speculation", what, speculation) from None
-
-
-def _samplings(sampling: Sampling | None, nudge_sampling: Sampling | None) -> dict[str, Sampling]:
-    for name, one in (("sampling", sampling), ("nudge_sampling", nudge_sampling)):
-        if one is not None and not isinstance(one, Sampling):
-            raise must_be(name, "a Sampling or None", one)
-    base = sampling or Sampling()
-    nudge = nudge_sampling or base
-    # Drawn once: models that share a vocabulary share the noise.
-    seed = fresh_seed()
-    return {"base": base.with_seed(seed), "nudge": nudge.with_seed(seed)}
-
-
-def _check_possible(manifest: Manifest, policy: str, mode: Mode) -> None:
-    if not manifest.shared_vocabulary and (policy == "token" or mode in ("ensemble", "proxy-tuning")):
-        what = "policy 'token'" if policy == "token" else f"mode {mode!r}"
-        raise NudgeError(f"{what} needs two models with one vocabulary, and those of this bundle differ")
-    if mode == "proxy-tuning" and "proxy_base" not in manifest.models:
-        raise NudgeError("mode 'proxy-tuning' needs a bundle that was exported with --proxy-base")

@@ -248,7 +248,7 @@ class OracleModel:
         return tuple(encoding.ids[: encoding.special_tokens_mask.index(0)])
 
 
-# --- drafts and checkpoints
+# --- drafts and hand-over points
 
 
 @dataclass(frozen=True)
@@ -262,12 +262,12 @@ class Draft:
     def raw(self) -> bytes:
         return self.writer.bytes_of(self.ids)
 
-    def rest(self, checkpoint: int) -> str:
-        """The text behind a checkpoint."""
-        return as_text(self.raw[checkpoint:])
+    def rest(self, at: int) -> str:
+        """The text behind a place."""
+        return as_text(self.raw[at:])
 
 
-def word_checkpoints(raw: bytes) -> list[int]:
+def word_hand_overs(raw: bytes) -> list[int]:
     """Places, in bytes, before the space in front of every word but the first. A space is one byte in UTF-8."""
     places: list[int] = []
     words_seen = 0
@@ -281,8 +281,8 @@ def word_checkpoints(raw: bytes) -> list[int]:
     return places
 
 
-def token_checkpoints(draft: Draft) -> list[int]:
-    """How many tokens of the draft stand before each checkpoint."""
+def token_hand_overs(draft: Draft) -> list[int]:
+    """How many tokens of the draft stand before each hand-over point."""
     return [n for n in range(1, len(draft.ids)) if not inside_character(draft.writer.bytes_of(draft.ids[:n]))]
 
 
@@ -404,7 +404,7 @@ class _Decoder:
                 self.base_stretch(base_ids, first)
 
     def received(self, model: OracleModel, draft_text: str = "", draft_ids: Sequence[int] = ()) -> tuple[int, ...]:
-        """The ids of a model that receives the pen after T and the start of a draft."""
+        """The ids of a model whose turn begins after T and the start of a draft."""
         if self.policy == "token":
             return model.encode_after_prompt("") + self.answer.ids + tuple(draft_ids)
         return model.encode_after_prompt(self.answer.text + draft_text)
@@ -423,7 +423,7 @@ class _Decoder:
     def hand_back(self, draft: Draft) -> tuple[tuple[int, ...], str, tuple[int, ...], int | None]:
         """Step 3: ids and text of what is accepted, and B's ids and token there if B takes over."""
         accepted = (draft.ids, as_text(draft.raw))
-        for ids, text, rest in self.checkpoints(draft):
+        for ids, text, rest in self.hand_overs(draft):
             accepted = (ids, text)
             base_ids = self.received(self.base, text, ids)
             token, probability = self.base.next(base_ids)
@@ -432,13 +432,13 @@ class _Decoder:
                 return *accepted, base_ids, token
         return *accepted, (), None
 
-    def checkpoints(self, draft: Draft) -> list[tuple[tuple[int, ...], str, str]]:
-        """For each checkpoint the ids and the text before it, and the text behind it."""
+    def hand_overs(self, draft: Draft) -> list[tuple[tuple[int, ...], str, str]]:
+        """For each hand-over point the ids and the text before it, and the text behind it."""
         if self.policy == "token":
-            counts = token_checkpoints(draft)
+            counts = token_hand_overs(draft)
             starts = [(draft.ids[:count], len(self.nudge.bytes_of(draft.ids[:count]))) for count in counts]
         else:
-            places = word_checkpoints(draft.raw)
+            places = word_hand_overs(draft.raw)
             starts = [(ids_of_start(self.nudge, draft.ids, as_text(draft.raw[:place])), place) for place in places]
         return [(ids, as_text(draft.raw[:place]), draft.rest(place)) for ids, place in starts]
 

@@ -13,9 +13,10 @@ import onnxruntime
 
 from nudge_onnx.bundle import ModelRecord, Prompt, Source
 from nudge_onnx.export.bundle.inspect_graph import cache_shape, graph_io, vocabulary_size
-from nudge_onnx.export.passes import PROMPT_ATTENTION, PROMPT_ROWS
+from nudge_onnx.export.passes import PROMPT_ROWS
 from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.passes.window_attention import windows
+from nudge_onnx.export.recipes import PROMPT_ATTENTION
 from nudge_onnx.runtime.inference.decoder import Decoder
 from nudge_onnx.runtime.inference.row_bits import find_row_bits
 from nudge_onnx.runtime.sessions.model_session import ModelSession, RowBits

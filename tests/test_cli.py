@@ -49,7 +49,7 @@ def test_run_prints_one_json_object(tiny_word_pair: Pair) -> None:
 
 def test_colour_marks_the_nudging_words_only_where_it_is_wanted(tiny_word_pair: Pair) -> None:
     arguments = ("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "12")
-    assert "\x1b[33m" in invoke(*arguments, "--color", "always").stdout
+    assert "\x1b[33m" in invoke(*arguments, "--colour", "always").stdout
     assert "\x1b[" not in invoke(*arguments, "--color", "auto").stdout
     assert "\x1b[" not in invoke(*arguments, "--color", "never").stdout
 

@@ -136,7 +136,7 @@ def test_chat_names_reset_where_the_context_is_full() -> None:
 
 @posix
 @pytest.mark.parametrize(
-    ("env", "more", "colored"),
+    ("env", "more", "coloured"),
     [
         ({"TERM": "xterm"}, (), True),
         ({"TERM": "xterm", "NO_COLOR": ""}, (), True),
@@ -145,7 +145,7 @@ def test_chat_names_reset_where_the_context_is_full() -> None:
         ({"TERM": "dumb", "NO_COLOR": "1"}, ("--color", "always"), True),
     ],
 )
-def test_no_color_and_a_dumb_terminal_are_heeded(env: Mapping[str, str], more: Sequence[str], colored: bool) -> None:
+def test_no_color_and_a_dumb_terminal_are_heeded(env: Mapping[str, str], more: Sequence[str], coloured: bool) -> None:
     import pty
 
     ours, theirs = pty.openpty()
@@ -155,7 +155,7 @@ def test_no_color_and_a_dumb_terminal_are_heeded(env: Mapping[str, str], more: S
     os.close(theirs)
     shown = os.read(ours, 65536)
     os.close(ours)
-    assert (b"\x1b[33m" in shown) == colored
+    assert (b"\x1b[33m" in shown) == coloured
 
 
 @posix

@@ -17,7 +17,7 @@ from oracle import (
     merged,
     oracle,
     whole_characters,
-    word_checkpoints,
+    word_hand_overs,
 )
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -129,7 +129,7 @@ def shares(answer: OracleAnswer) -> list[tuple[str, str]]:
 )
 def test_a_checkpoint_stands_before_the_space_of_every_word_but_the_first(text: str, before: list[str]) -> None:
     raw = text.encode()
-    assert [raw[:place].decode() for place in word_checkpoints(raw)] == before
+    assert [raw[:place].decode() for place in word_hand_overs(raw)] == before
 
 
 @pytest.mark.parametrize(

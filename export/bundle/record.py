@@ -9,23 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nudge_onnx.bundle import Cache, GraphIO, ModelRecord, Prompt
+from nudge_onnx.choices import Precision, Target
 
 from ..measure.calibrate import WINDOW, Calibration
 from ..measure.verify import Measurement, check, measure
-from ..passes import (
-    INT8_CACHE,
-    PROMPT_ATTENTION,
-    PROMPT_ROWS,
-    SMOOTH_QUANT,
-    apply,
-    finish,
-    last_near,
-    smooth,
-    smoothable,
-    windows,
-)
+from ..passes import PROMPT_ROWS, finish, last_near, rewrite, smooth, smoothable, windows
 from ..passes.graph_editor import GraphEditor
 from ..quantise.weights import quantise, to_calibrate
+from ..recipes import INT8_CACHE, PROMPT_ATTENTION, RECIPES, Recipe
 from ..source.calibration_text import calibration_text
 from ..source.configuration import context_length, original_context
 from ..source.sources import Checkpoint
@@ -47,11 +38,15 @@ class Conversion:
     """How one model is to be exported."""
 
     role: str
-    precision: str
-    target: str = "cpu"
-    """`cpu`, `cuda` or `tensorrt`."""
+    precision: Precision
+    target: Target = "cpu"
     skipped_passes: Collection[str] = ()
     trust_remote_code: bool = False
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is done to the graph. Raises `ValueError` for an unknown name in `skipped_passes`."""
+        return RECIPES[self.target, self.precision].without(self.skipped_passes)
 
 
 @dataclass(frozen=True)
@@ -135,83 +130,46 @@ def _write_graph(
 ) -> _WrittenGraph:
     import onnx
 
-    role = conversion.role
+    role, recipe = conversion.role, conversion.recipe
     with progress.step(f"{role}: passes"):
-        model = onnx.load(source)
-        result = apply(
-            model,
-            config.to_dict(),
-            precision=conversion.precision,
-            skip=_skipped(conversion),
-            portable=conversion.target == "tensorrt",
-        )
-    model = result.model
+        result = rewrite(onnx.load(source), config.to_dict(), recipe.rewriting)
+    model, applied = result.model, result.applied
     configured = context_length(config)
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, folder, window=min(WINDOW, configured))
-    sizes = _sizes(model, conversion, calibration, progress)
-    smoothed = smooth(model, config.to_dict(), sizes, skip=conversion.skipped_passes)
-    inputs = _inputs(model, conversion, calibration, progress)
-    if conversion.precision != "fp32":
-        with progress.step(f"{role}: quantisation to {conversion.precision}"):
-            model = quantise(model, conversion.precision, inputs=inputs)
+    if recipe.smoothed and (values := smoothable(GraphEditor(model))):
+        with progress.step(f"{role}: sizes of channels"):
+            sizes = calibration.channel_sizes(model, values)
+        applied += smooth(model, sizes)
+    inputs: dict[str, Any] = {}
+    if recipe.calibrated and (names := to_calibrate(model, recipe.precision)):
+        with progress.step(f"{role}: calibration"):
+            inputs = calibration.observe(model, names)
+    if recipe.precision != "fp32":
+        with progress.step(f"{role}: quantisation to {recipe.precision}"):
+            model = quantise(model, recipe.precision, inputs=inputs)
     del inputs
-    peaks = _peaks(model, conversion, calibration, progress)
-    halves = conversion.target == "cuda"
-    finished = finish(model, config.to_dict(), skip=conversion.skipped_passes, peaks=peaks, halves=halves)
+    peaks: dict[str, Any] = {}
+    if INT8_CACHE in recipe.finishing:
+        with progress.step(f"{role}: range of keys and values"):
+            peaks = calibration.cache_peaks(model)
+    applied += finish(model, recipe.finishing, peaks=peaks)
     graph = _WrittenGraph(
         io=graph_io(model, result.logits_rows),
         cache=cache_shape(model, result.cache_kind),
         context_length=min(configured, result.context_length or configured),
         vocabulary_size=vocabulary_size(model, config.vocab_size),
-        passes=result.applied + smoothed + finished,
+        passes=applied,
         windows=windows(GraphEditor(model)),
         float_weights=float_weights(model),
         files=_save(model, folder),
     )
-    if graph.files and conversion.target == "cpu" and conversion.precision != "fp16":
-        # On a GPU, which is also what halves are for, a second tensor is a second copy.
+    if graph.files and recipe.separate_views:
         separate_views(folder / "model.onnx")
     # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
     del model, result
     gc.collect()
     return graph
-
-
-def _skipped(conversion: Conversion) -> Collection[str]:
-    if conversion.target == "cuda" and conversion.precision == "fp32":
-        # CUDA has attention with the cache in place in halves only, and fp32 is to be fp32 throughout.
-        return {*conversion.skipped_passes, "group-query-attention"}
-    return conversion.skipped_passes
-
-
-def _sizes(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
-    """How large the channels are on a short text that products in eight bits read."""
-    if conversion.precision != "int8" or SMOOTH_QUANT in conversion.skipped_passes:
-        return {}
-    values = smoothable(GraphEditor(model))
-    if not values:
-        return {}
-    with progress.step(f"{conversion.role}: sizes of channels"):
-        return calibration.channel_sizes(model, values)
-
-
-def _inputs(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
-    """What the matrices that are rounded to four bits are multiplied with on a short text."""
-    names = to_calibrate(model, conversion.precision)
-    if not names:
-        return {}
-    with progress.step(f"{conversion.role}: calibration"):
-        return calibration.observe(model, names)
-
-
-def _peaks(model: Any, conversion: Conversion, calibration: Calibration, progress: Progress) -> dict[str, Any]:
-    """How far the keys and values reach on it that are kept in eight bits."""
-    wanted = conversion.target == "cpu" and conversion.precision in ("int8", "int4", "int4-all")
-    if not wanted or INT8_CACHE in conversion.skipped_passes:
-        return {}
-    with progress.step(f"{conversion.role}: range of keys and values"):
-        return calibration.cache_peaks(model)
 
 
 def _save(model: Any, folder: Path) -> tuple[str, ...]:

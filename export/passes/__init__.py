@@ -1,11 +1,12 @@
 """Graph passes: small rewrites that make Optimum's graph fast without changing what it computes.
 
-`docs/graphs.md` says what each one does. A pass that does not recognise a graph leaves it as it is.
+`docs/graphs.md` says what each one does, and `recipes` which of them a graph gets. A pass that does not recognise a
+graph leaves it as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -31,45 +32,10 @@ from .smooth_quant import smooth_quant, smoothable
 from .uncertainty_head import uncertainty_head
 from .window_attention import last_near, window_attention, windows
 
-__all__ = [
-    "INT8_CACHE",
-    "PASSES",
-    "PROMPT_ATTENTION",
-    "PROMPT_ROWS",
-    "SMOOTH_QUANT",
-    "Result",
-    "apply",
-    "finish",
-    "last_near",
-    "smooth",
-    "smoothable",
-    "windows",
-]
+__all__ = ["PROMPT_ROWS", "Result", "finish", "last_near", "rewrite", "smooth", "smoothable", "windows"]
 
-Pass = Callable[[GraphEditor, Mapping[str, Any]], bool]
-
-_PORTABLE: dict[str, Pass] = {"fold-tied-head": fold_tied_head, "last-rows": last_rows}
-_CONTRIB: dict[str, Pass] = {
-    "fuse-norms": fuse_norms,
-    "fuse-gelu": fuse_gelu,
-    "separate-heads": separate_heads,
-    "group-query-attention": group_query_attention,
-    "fuse-qkv": fuse_qkv,
-    "fuse-gate-up": fuse_gate_up,
-    "shared-embedding": shared_embedding,
-    "fuse-skip-norms": fuse_skip_norms,
-}
-_QUANTISABLE: dict[str, Pass] = {"separate-experts": separate_experts}
-"""Worth their nodes only where weights get fewer bits."""
-
-SMOOTH_QUANT = "smooth-quant"
-INT8_CACHE = "int8-cache"
-PROMPT_ATTENTION = "prompt-attention"
-HALF_ATTENTION = "half-attention"
-_FINISHING = (INT8_CACHE, PROMPT_ATTENTION, "window-attention", "join-branches", HALF_ATTENTION, "uncertainty-head")
-
-PASSES: tuple[str, ...] = (*_PORTABLE, *_CONTRIB, *_QUANTISABLE, SMOOTH_QUANT, *_FINISHING)
-"""Names of all passes, in the order they run; those of `finish` run on weights in their final precision."""
+Pass = Callable[[GraphEditor], bool]
+"""Edits a graph; returns whether it did."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +55,27 @@ class Result:
     """Most positions of the rewritten graph, at most the model's own context; `None` where no pass sets a limit."""
 
 
-def apply(
-    model: onnx.ModelProto,
-    config: Mapping[str, Any],
-    *,
-    precision: str,
-    skip: Collection[str] = (),
-    portable: bool = False,
-) -> Result:
-    """Run every pass that recognises the graph. `model` is edited in place: weights are not held twice.
+def rewrite(model: onnx.ModelProto, config: Mapping[str, Any], passes: Sequence[str]) -> Result:
+    """Run a recipe's `rewriting` passes. `model` is edited in place: weights are not held twice.
 
     `model` is Optimum's text-generation-with-past graph with its weights loaded; `config` is the checkpoint's
-    configuration (the text model's, where there are several); `precision` is what its weights will get; `skip` names
-    passes to leave out; `portable` keeps to standard operators. Raises `ValueError` for an unknown name in `skip`.
+    configuration (the text model's, where there are several).
     """
-    if unknown := set(skip) - set(PASSES):
-        raise ValueError(f"unknown pass {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
     graph = GraphEditor(model)
-    quantisable = _QUANTISABLE if precision.startswith("int") else {}
-    applied = _run({**_PORTABLE, **({} if portable else {**_CONTRIB, **quantisable})}, graph, config, skip)
+    known: dict[str, Pass] = {
+        "fold-tied-head": fold_tied_head,
+        "last-rows": partial(last_rows, config=config),
+        "fuse-norms": fuse_norms,
+        "fuse-gelu": fuse_gelu,
+        "separate-heads": partial(separate_heads, config=config),
+        "group-query-attention": partial(group_query_attention, config=config),
+        "fuse-qkv": fuse_qkv,
+        "fuse-gate-up": fuse_gate_up,
+        "shared-embedding": shared_embedding,
+        "fuse-skip-norms": fuse_skip_norms,
+        "separate-experts": separate_experts,
+    }
+    applied = _run({name: known[name] for name in passes}, graph)
     return Result(
         model=model,
         applied=applied,
@@ -118,52 +86,36 @@ def apply(
     )
 
 
-def smooth(
-    model: onnx.ModelProto,
-    config: Mapping[str, Any],
-    sizes: Mapping[str, Floats],
-    *,
-    skip: Collection[str] = (),
-) -> tuple[str, ...]:
+def smooth(model: onnx.ModelProto, sizes: Mapping[str, Floats]) -> tuple[str, ...]:
     """Run the pass that prepares a rewritten graph for eight bits; returns its name if it changed `model`.
 
     `sizes` are those of the channels of its `smoothable` values (see `smooth_quant`).
     """
-    return _run({SMOOTH_QUANT: partial(smooth_quant, sizes=sizes)}, GraphEditor(model), config, skip)
+    return _run({"smooth-quant": partial(smooth_quant, sizes=sizes)}, GraphEditor(model))
 
 
 def finish(
-    model: onnx.ModelProto,
-    config: Mapping[str, Any],
-    *,
-    skip: Collection[str] = (),
-    peaks: Mapping[str, Floats] | None = None,
-    halves: bool = False,
+    model: onnx.ModelProto, passes: Sequence[str], *, peaks: Mapping[str, Floats] | None = None
 ) -> tuple[str, ...]:
-    """Run the passes that need weights in their final precision; returns the names of those that changed `model`.
+    """Run a recipe's `finishing` passes on weights in their final precision; returns those that changed `model`.
 
-    `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats, or with `halves` in
-    halves (see `half_attention`).
+    `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats.
     """
-    codes = partial(int8_cache, peaks=peaks or {})
-    passes: tuple[Pass, ...] = (
-        codes,
-        prompt_attention,
-        window_attention,
-        join_branches,
-        half_attention,
-        uncertainty_head,
-    )
-    skip = skip if halves else {*skip, HALF_ATTENTION}
-    return _run(dict(zip(_FINISHING, passes, strict=True)), GraphEditor(model), config, skip)
+    known: dict[str, Pass] = {
+        "int8-cache": partial(int8_cache, peaks=peaks or {}),
+        "prompt-attention": prompt_attention,
+        "window-attention": window_attention,
+        "join-branches": join_branches,
+        "half-attention": half_attention,
+        "uncertainty-head": uncertainty_head,
+    }
+    return _run({name: known[name] for name in passes}, GraphEditor(model))
 
 
-def _run(
-    passes: Mapping[str, Pass], graph: GraphEditor, config: Mapping[str, Any], skip: Collection[str]
-) -> tuple[str, ...]:
+def _run(passes: Mapping[str, Pass], graph: GraphEditor) -> tuple[str, ...]:
     applied = []
     for name, run in passes.items():
-        if name not in skip and run(graph, config):
+        if run(graph):
             graph.sweep()
             applied.append(name)
     return tuple(applied)

@@ -6,9 +6,6 @@ initialiser, so the largest matrix of a small model would stay fp32; and ONNX Ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from .graph_editor import GraphEditor
@@ -17,7 +14,7 @@ from .head import find_head
 __all__ = ["fold_tied_head"]
 
 
-def fold_tied_head(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def fold_tied_head(graph: GraphEditor) -> bool:
     """Give the head an initialiser [hidden, vocabulary] of its own."""
     head = find_head(graph)
     if head is None or head.op_type != "MatMul":

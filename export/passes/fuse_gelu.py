@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from .evaluate import run_part
@@ -13,7 +10,7 @@ from .graph_editor import CONTRIB, Array, GraphEditor, Node
 __all__ = ["fuse_gelu"]
 
 
-def fuse_gelu(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def fuse_gelu(graph: GraphEditor) -> bool:
     """Replace what computes a GELU around a Tanh, in whatever order its products are written."""
     changed = False
     for tanh in list(graph.of_type("Tanh")):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .graph_editor import GraphEditor, Node
 
 __all__ = ["fuse_norms"]
 
 
-def fuse_norms(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def fuse_norms(graph: GraphEditor) -> bool:
     """Fuse weight * x / sqrt(mean(x^2) + epsilon) wherever it stands, q/k norms included."""
     changed = False
     for power in list(graph.of_type("Pow")):

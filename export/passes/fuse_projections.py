@@ -5,8 +5,7 @@ One larger product reads its input once and starts one parallel region instead o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from .graph_editor import GraphEditor, Node
 __all__ = ["fuse_gate_up", "fuse_qkv"]
 
 
-def fuse_qkv(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def fuse_qkv(graph: GraphEditor) -> bool:
     """Join the projections of query, key and value in front of each GroupQueryAttention.
 
     Where nothing stands between, the operator takes the joined value as it is; otherwise it is split again.
@@ -35,7 +34,7 @@ def fuse_qkv(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
     return changed
 
 
-def fuse_gate_up(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def fuse_gate_up(graph: GraphEditor) -> bool:
     """Join the two projections of a gated feed-forward layer."""
     joined: set[str] = set()
     for gate in list(graph.of_type("MatMul")):

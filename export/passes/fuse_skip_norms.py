@@ -5,15 +5,12 @@ Both pass over the hidden state of a row once, and in a step of one token what t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .graph_editor import CONTRIB, GraphEditor
 
 __all__ = ["fuse_skip_norms"]
 
 
-def fuse_skip_norms(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def fuse_skip_norms(graph: GraphEditor) -> bool:
     """Fuse an Add of two computed values [batch, sequence, hidden] with the norm behind it; the sum stays a value."""
     changed = False
     for norm in list(graph.of_type("SimplifiedLayerNormalization")):

@@ -6,9 +6,6 @@ stream of Gemma 3 overflows in halves, its queries, keys and values do not. Keys
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import onnx
 
@@ -20,7 +17,7 @@ __all__ = ["half_attention"]
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
-def half_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def half_attention(graph: GraphEditor) -> bool:
     """Put casts around every attention with a cache of floats."""
     types = {value.name: value.type.tensor_type.elem_type for value in graph.proto.input}
     attentions = [node for node in graph.of_type("GroupQueryAttention") if types.get(node.input[CACHE][0]) == _FLOAT]

@@ -12,7 +12,7 @@ key may reach at some position is the length of its pair.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ def reach(values: Floats, turned: Turned) -> Floats:
     return peaks
 
 
-def int8_cache(graph: GraphEditor, config: Mapping[str, Any], peaks: Mapping[str, Floats]) -> bool:
+def int8_cache(graph: GraphEditor, peaks: Mapping[str, Floats]) -> bool:
     """Give every attention a cache of int8.
 
     `peaks` holds for each of the `cached_values` the largest `reach` that was seen, [heads, head_size].

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
 
 import onnx
 
@@ -26,7 +25,7 @@ __all__ = ["join_branches"]
 _LAYERS = 6
 
 
-def join_branches(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def join_branches(graph: GraphEditor) -> bool:
     """Join the Ifs of `prompt-attention`, if there are several, group by group."""
     order = graph.ancestors(graph.outputs)
     attentions = [node for node in order if node.op_type == "If" and MANY in _conditions(node)]

@@ -8,9 +8,6 @@ where it lies. Their last bits differ, so the number of rows is a part of what t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import onnx
 
@@ -30,7 +27,7 @@ MANY = "prompt.many"
 _QUANTISED = ("k_quant_type", "v_quant_type", "kv_cache_bit_width")
 
 
-def prompt_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def prompt_attention(graph: GraphEditor) -> bool:
     """Put every attention with a cache of int8 beside one over floats, for passes of `PROMPT_ROWS` or more."""
     attentions = [node for node in graph.of_type("GroupQueryAttention") if graph.attribute(node, "kv_cache_bit_width")]
     if not attentions:

@@ -6,9 +6,6 @@ take one matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from .graph_editor import GraphEditor, Node
@@ -16,7 +13,7 @@ from .graph_editor import GraphEditor, Node
 __all__ = ["separate_experts"]
 
 
-def separate_experts(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def separate_experts(graph: GraphEditor) -> bool:
     """Rewrite each product with a weight `[experts, inputs, outputs]`."""
     batched = [
         node for node in graph.of_type("MatMul") if (dims := graph.dims(node.input[1])) is not None and len(dims) == 3

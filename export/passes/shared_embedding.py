@@ -6,9 +6,6 @@ that one table is stored, and quantising the head quantises both (`export.quanti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from .graph_editor import GraphEditor, Node
@@ -22,7 +19,7 @@ SharedEmbedding = tuple[Node, Node]
 _HIDDEN_LAST = [1, 2, 0]
 
 
-def shared_embedding(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def shared_embedding(graph: GraphEditor) -> bool:
     """Let the embedding read the head, if both hold the same numbers."""
     head, embedding = find_head(graph), _embedding(graph)
     if head is None or embedding is None:

@@ -10,7 +10,7 @@ of a channel and without regard to the weights, whose own rounding to eight bits
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def smoothable(graph: GraphEditor) -> list[str]:
     return [value for value in values if _fit(graph, _makers(graph, value), _readers(graph, value))]
 
 
-def smooth_quant(graph: GraphEditor, config: Mapping[str, Any], sizes: Mapping[str, Floats]) -> bool:
+def smooth_quant(graph: GraphEditor, sizes: Mapping[str, Floats]) -> bool:
     """Scale the channels of the `smoothable` values.
 
     `sizes` holds the root mean square of each of their channels, [hidden], as it was seen on a text.

@@ -7,9 +7,6 @@ all cores, and on a GPU nothing but three numbers crosses the bus.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import onnx
 
@@ -28,7 +25,7 @@ LOG_SUM_EXP = "log_sum_exp"
 _ROWS = ["batch_size", "num_rows"]
 
 
-def uncertainty_head(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def uncertainty_head(graph: GraphEditor) -> bool:
     """Add the three outputs; standard operators only."""
     vocabulary = _vocabulary(graph)
     if not vocabulary or TOP1_ID in graph.outputs:

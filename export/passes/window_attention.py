@@ -13,9 +13,8 @@ decoder ends its passes where the branch or the copy's beginning changes (docs/b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +34,7 @@ def last_near(window: int) -> int:
     return 2 * window + _BLOCK
 
 
-def window_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
+def window_attention(graph: GraphEditor) -> bool:
     """Put every attention over a cache of int8 with a sliding window beside one over the end of that cache."""
     found = [(node, inner) for node, inner in _attentions(graph) if _reaches_far(graph, inner)]
     shared: dict[int, _Ends] = {}

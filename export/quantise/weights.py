@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from nudge_onnx.choices import Precision
+
 from ..passes.graph_editor import CONTRIB, GraphEditor, Node
 from ..passes.head import find_head
 from ..passes.last_rows import before_rows
@@ -17,9 +19,7 @@ from .offsets import block_sums, widen
 from .regrid import rounded_before
 from .sensitive import sensitive_products
 
-__all__ = ["PRECISIONS", "quantise", "to_calibrate"]
-
-PRECISIONS = ("fp32", "fp16", "int8", "int4", "int4-all")
+__all__ = ["quantise", "to_calibrate"]
 
 _INT8_KERNEL = 4
 """`accuracy_level` of MatMulNBits: activations in eight bits, which is where the speed on a CPU comes from."""
@@ -30,7 +30,7 @@ _LONG = 64
 
 def quantise(
     model: onnx.ModelProto,
-    precision: str,
+    precision: Precision,
     *,
     head_bits: int = 8,
     accuracy_level: int = _INT8_KERNEL,
@@ -44,10 +44,8 @@ def quantise(
     sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of more levels get eight bits. Of the others,
     `sensitive_products` get eight bits too, and the rest is rounded by what it does to `inputs`: for each of the
     values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Under `int4-all`
-    every matrix gets four bits so, the head too. Raises `ValueError` for an unknown precision.
+    every matrix gets four bits so, the head too.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -78,7 +76,7 @@ def quantise(
     return model
 
 
-def to_calibrate(model: onnx.ModelProto, precision: str) -> list[str]:
+def to_calibrate(model: onnx.ModelProto, precision: Precision) -> list[str]:
     """Names of the values whose matrices are rounded to four bits.
 
     Under `int4`, those that were in blocks before need no text.

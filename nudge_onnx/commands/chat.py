@@ -28,15 +28,15 @@ def command(folder: Path, **options: Any) -> None:
     Lines come from stdin, answers go to stdout. Type /help for commands.
     """
     with load(folder, options) as lm:
-        _Chat(lm, stream_arguments(options), options["color"]).run()
+        _Chat(lm, stream_arguments(options), options["colour"]).run()
 
 
 class _Chat:
-    def __init__(self, lm: NudgedLM, arguments: dict[str, Any], color: str) -> None:
+    def __init__(self, lm: NudgedLM, arguments: dict[str, Any], colour: str) -> None:
         self._lm = lm
         self._arguments = arguments
-        self._show = painter(color)
-        self._keep = color == "always" or None
+        self._show = painter(colour)
+        self._keep = colour == "always" or None
         self._messages: list[dict[str, str]] = []
 
     def run(self) -> None:
@@ -81,7 +81,7 @@ class _Chat:
         stream = self._lm.stream(messages, **self._arguments)
         try:
             for piece in stream:
-                write(self._show(piece), color=self._keep)
+                write(self._show(piece), colour=self._keep)
         except KeyboardInterrupt:
             click.echo(" (stopped)", nl=False, err=True)
         finally:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from nudge_onnx.console import wants_color
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
+from nudge_onnx.console import wants_colour
 
 if TYPE_CHECKING:
     from nudge_onnx.runtime.lm import NudgedLM
@@ -58,22 +59,22 @@ class _ProviderOption(click.ParamType[Any]):
 _OPTIONS = [
     click.option(
         "--mode",
-        type=click.Choice(["nudged", "base", "nudge", "ensemble", "proxy-tuning"]),
+        type=click.Choice(get_args(Mode)),
         default="nudged",
         help="Both models (default), one of them alone, or a baseline of the paper.",
     ),
     click.option("--gamma", type=float, help="Nudge where the base model is less certain than this [bundle's]."),
     click.option(
-        "--policy", type=click.Choice(["word", "token"]), help="Where the base model may take over [bundle's]."
+        "--policy", type=click.Choice(get_args(Policy)), help="Where the base model may take over [bundle's]."
     ),
-    click.option("--gate", type=click.Choice(["top1", "margin", "entropy"]), help="What certainty means [bundle's]."),
+    click.option("--gate", type=click.Choice(get_args(GateName)), help="What certainty means [bundle's]."),
     click.option("--draft-tokens", type=int, help="Most tokens of one draft [bundle's]."),
     click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Most tokens of an answer."),
     click.option("--stop", multiple=True, help="End before this text. May be repeated."),
     click.option("--system-prompt", help="Instruction for both models [bundle's]."),
     click.option(
         "--control-tokens",
-        type=click.Choice(["allow", "refuse", "escape"]),
+        type=click.Choice(get_args(ControlTokens)),
         default="allow",
         show_default=True,
         help="What a message that spells a special token does: it is one, an error, or text.",
@@ -105,6 +106,7 @@ _OPTIONS = [
         help="Keep prepared graphs here, for later loads and for processes to share.",
     ),
     click.option(
+        "--colour",
         "--color",
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
@@ -155,9 +157,9 @@ def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
     return {**arguments, "sampling": Sampling(**{name: options[name] for name in _SAMPLING})}
 
 
-def painter(color: str) -> Callable[[Piece], str]:
+def painter(colour: str) -> Callable[[Piece], str]:
     """What shows a piece: its text, coloured where it is the nudging model's and colour is wanted."""
-    paint = wants_color(color)
+    paint = wants_colour(colour)
 
     def show(piece: Piece) -> str:
         return click.style(piece.text, fg="yellow") if paint and piece.source == "nudge" else piece.text

@@ -31,13 +31,13 @@ def command(folder: Path, prompt: str, json_wanted: bool, stats: bool, **options
     text = read_text() if prompt == "-" else prompt
     if not text.strip():
         raise click.UsageError("the prompt is empty")
-    show = painter(options["color"])
-    # click would strip colours from a pipe, also where --color always asks for them.
-    keep = options["color"] == "always" or None
+    show = painter(options["colour"])
+    # click would strip colours from a pipe, also where --colour always asks for them.
+    keep = options["colour"] == "always" or None
     with load(folder, options) as lm, lm.stream(text, **stream_arguments(options)) as stream:
         for piece in stream:
             if not json_wanted:
-                write(show(piece), color=keep)
+                write(show(piece), colour=keep)
         write(as_json({**stream.answer.to_dict(), "row_bits": lm.row_bits}) if json_wanted else "\n")
         if stats:
             rows = {role: READS_AHEAD[bits] for role, bits in lm.row_bits.items()}

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nudge_onnx.arguments import must_be
+from nudge_onnx.choices import GateName
 from nudge_onnx.errors import LogitsError
 
 from ..inference.outputs import Logits
@@ -80,13 +81,14 @@ def entropy(softmax: Softmax, gamma: float) -> bool:
     return softmax.entropy <= 1.0 - gamma
 
 
-GATES: Mapping[str, Gate] = {"top1": top1, "margin": margin, "entropy": entropy}
+GATES: Mapping[GateName, Gate] = {"top1": top1, "margin": margin, "entropy": entropy}
 
 
 def resolve_gate(gate: str | Gate) -> Gate:
     """A gate by name, or a callable as it is; raises `NudgeError` for an unknown name."""
     if callable(gate):
         return gate
-    if not isinstance(gate, str) or gate not in GATES:
-        raise must_be("gate", f"one of {', '.join(map(repr, GATES))} or a callable", gate)
-    return GATES[gate]
+    for name, function in GATES.items():
+        if isinstance(gate, str) and gate == name:
+            return function
+    raise must_be("gate", f"one of {', '.join(map(repr, GATES))} or a callable", gate)

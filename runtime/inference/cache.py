@@ -45,15 +45,15 @@ class KVCache(Protocol):
         """Bytes of memory held."""
 
 
-def make_cache(graph: ModelSession, limit: int) -> KVCache:
+def make_cache(model: ModelSession, limit: int) -> KVCache:
     """The cache that suits a graph; `limit` is the most positions it will ever hold."""
-    return InPlaceCache(graph, limit) if graph.record.cache.kind == "in_place" else GrowingCache(graph)
+    return InPlaceCache(model, limit) if model.record.cache.kind == "in_place" else GrowingCache(model)
 
 
-def _names(graph: ModelSession) -> list[tuple[str, str]]:
-    io = graph.record.io
+def _names(model: ModelSession) -> list[tuple[str, str]]:
+    io = model.record.io
     pairs = []
-    for layer in range(graph.record.cache.layers):
+    for layer in range(model.record.cache.layers):
         pairs.append((io.past_key.format(layer=layer), io.present_key.format(layer=layer)))
         pairs.append((io.past_value.format(layer=layer), io.present_value.format(layer=layer)))
     return pairs
@@ -74,11 +74,11 @@ class InPlaceCache:
     Capacity doubles up to `limit` positions, so a short conversation never pays for the model's whole context.
     """
 
-    def __init__(self, graph: ModelSession, limit: int) -> None:
+    def __init__(self, model: ModelSession, limit: int) -> None:
         self.length = 0
-        self._names = _names(graph)
-        self._shape = graph.record.cache
-        self._place = (graph.device, graph.device_id)
+        self._names = _names(model)
+        self._shape = model.record.cache
+        self._place = (model.device, model.device_id)
         self._limit = limit
         self.capacity = 0
         """Positions that there is room for."""
@@ -165,11 +165,11 @@ class InPlaceCache:
 class GrowingCache:
     """For a graph whose present is past plus new: each pass hands its outputs on as the next inputs."""
 
-    def __init__(self, graph: ModelSession) -> None:
+    def __init__(self, model: ModelSession) -> None:
         self.length = 0
-        self._names = _names(graph)
-        self._shape = graph.record.cache
-        self._place = (graph.device, graph.device_id)
+        self._names = _names(model)
+        self._shape = model.record.cache
+        self._place = (model.device, model.device_id)
         self._values = self._empty()
 
     def reserve(self, new: int) -> bool:

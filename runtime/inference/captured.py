@@ -32,10 +32,10 @@ _MOST_IDS = 8  # longer passes keep a GPU busy by themselves, and every number o
 class CapturedPasses:
     """The short passes of one decoder, each made when it is first needed."""
 
-    def __init__(self, graph: ModelSession, cuda_graphs: CudaGraphs, cache: InPlaceCache) -> None:
+    def __init__(self, model: ModelSession, cuda_graphs: CudaGraphs, cache: InPlaceCache) -> None:
         self._made: dict[tuple[int, int, int, bool], CapturedPass] = {}
         self._capacity = 0
-        self._of = graph, cuda_graphs, cache
+        self._of = model, cuda_graphs, cache
 
     def of(self, new: int, width: int, rows: int, *, head: bool) -> CapturedPass | None:
         """The pass over `new` ids, with so wide a mask, that returns `rows` rows of logits or head.
@@ -65,7 +65,7 @@ class CapturedPass:
 
     def __init__(
         self,
-        graph: ModelSession,
+        model: ModelSession,
         cuda_graphs: CudaGraphs,
         cache: InPlaceCache,
         new: int,
@@ -74,20 +74,20 @@ class CapturedPass:
         *,
         head: bool,
     ) -> None:
-        self._graph = graph
+        self._model = model
         self._options = cuda_graphs.fresh()
-        self.binding = graph.session.io_binding()
-        ortvalue, place = onnxruntime().OrtValue, (graph.device, graph.device_id)
+        self.binding = model.session.io_binding()
+        ortvalue, place = onnxruntime().OrtValue, (model.device, model.device_id)
         cache.bind(self.binding)
         self._inputs: dict[str, tuple[npt.NDArray[np.int64], Any]] = {}
-        for name, shape in input_shapes(graph.record, new, width, rows).items():
+        for name, shape in input_shapes(model.record, new, width, rows).items():
             value = ortvalue.ortvalue_from_numpy(np.zeros(shape, np.int64), *place)
             self.binding.bind_ortvalue_input(name, value)
             self._inputs[name] = np.zeros(shape, np.int64), value
         self.nbytes = sum(host.nbytes for host, _ in self._inputs.values())
         """Bytes of its inputs and outputs on the device."""
         self._outputs = []
-        for name, shape, kind in output_shapes(graph.record, rows, head=head):
+        for name, shape, kind in output_shapes(model.record, rows, head=head):
             self.nbytes += math.prod(shape) * np.dtype(kind).itemsize
             value = ortvalue.ortvalue_from_shape_and_type(shape, kind, *place)
             self.binding.bind_ortvalue_output(name, value)
@@ -95,7 +95,7 @@ class CapturedPass:
 
     def run(self, past: int, ids: list[int], rows: range) -> None:
         """Read `ids` behind `past` positions, for the rows of those that `rows` names."""
-        io = self._graph.record.io
+        io = self._model.record.io
         total = past + len(ids)
         self._write(io.input_ids, ids)
         if io.attention_mask:
@@ -104,7 +104,7 @@ class CapturedPass:
             self._write(io.position_ids, range(past, total))
         if io.logits_rows:
             self._write(io.logits_rows, rows)
-        self._graph.run(self.binding, self._options)
+        self._model.run(self.binding, self._options)
 
     def take(self, first: int, last: int) -> Rows:
         """The rows from `first` up to `last`, copied from the device."""

@@ -29,15 +29,15 @@ class Decoder:
     Not for two threads at once; any number of decoders may share a `ModelSession`.
     """
 
-    def __init__(self, graph: ModelSession) -> None:
-        self.graph = graph
-        record = graph.record
+    def __init__(self, model: ModelSession) -> None:
+        self.model = model
+        record = model.record
         # ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
         # differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not,
         # and eight where only passes of one size agree.
-        self.least_rows = {"pairs": 2, "eights": 8}.get(graph.rows, 1)
+        self.least_rows = {"pairs": 2, "eights": 8}.get(model.rows, 1)
         """Rows of the smallest pass; fewer new ids are filled up, which costs as much."""
-        self.reads_ahead = graph.rows != "none"
+        self.reads_ahead = model.rows != "none"
         """Whether ids that may come next can be read in the same pass.
 
         Where no passes share bits each id is read by itself: what is cached must not depend on how it was asked for.
@@ -51,30 +51,30 @@ class Decoder:
         """Forward passes since the decoder was made."""
         self.before_pass: Callable[[], None] = _nothing
         """Called before each pass; what it raises ends the call, and nothing of that pass was done."""
-        self._most_rows = 8 if graph.rows == "eights" else None
+        self._most_rows = 8 if model.rows == "eights" else None
         self.costs = Costs(self.least_rows, self._most_rows)
         """What passes cost, by their number of rows."""
         self.has_head = has_head(record.io)
         """Whether the graph has an uncertainty head."""
         self._io = record.io
         self._prompt_rows = record.prompt_rows
-        self._cache = make_cache(graph, record.context_length)
+        self._cache = make_cache(model, record.context_length)
         # The cache whose capacity is the width of masks, for passes that may be recorded.
         self._in_place: InPlaceCache | None = None
-        if graph.cuda_graphs is not None and isinstance(self._cache, InPlaceCache):
+        if model.cuda_graphs is not None and isinstance(self._cache, InPlaceCache):
             self._in_place = self._cache
         widths = [capacity - self.least_rows + 1 for capacity in self._in_place.capacities()] if self._in_place else []
         self._edges = Edges(record, widths)
         # Whether the rows of a large pass have other bits than those of a smaller one.
-        self._in_blocks = graph.rows in ("eights", "none") or self._edges.segmented or self._prompt_rows is not None
+        self._in_blocks = model.rows in ("eights", "none") or self._edges.segmented or self._prompt_rows is not None
         self._blocks: list[int] = []  # that were read in one pass each, and of which something may be held
         self._ids: list[int] = []
         self._head = False
         # Of passes over one id, and of all others: binding other shapes takes longer than all else around a step.
         self._bound: dict[bool, tuple[Inputs, Outputs]] = {}
         self._captured: CapturedPasses | None = None
-        if graph.cuda_graphs is not None and self._in_place is not None:
-            self._captured = CapturedPasses(graph, graph.cuda_graphs, self._in_place)
+        if model.cuda_graphs is not None and self._in_place is not None:
+            self._captured = CapturedPasses(model, model.cuda_graphs, self._in_place)
 
     @property
     def length(self) -> int:
@@ -241,18 +241,18 @@ class Decoder:
         # The cache first: one that grows knows its outputs by their place.
         self._cache.bind(outputs.binding)
         outputs.bind(len(rows))
-        self.graph.run(outputs.binding)
+        self.model.run(outputs.binding)
         self._cache.advance(outputs.binding, new)
         return outputs.take(first - rows.start, last - rows.start)
 
     def _fresh(self, single: bool) -> tuple[Inputs, Outputs]:
         outputs = self._outputs()
-        inputs = Inputs(outputs.binding, in_place=self.graph.provider == "cpu")
+        inputs = Inputs(outputs.binding, in_place=self.model.provider == "cpu")
         self._bound[single] = inputs, outputs
         return inputs, outputs
 
     def _outputs(self) -> Outputs:
-        return HeadOutputs(self.graph) if self._head else LogitsOutputs(self.graph)
+        return HeadOutputs(self.model) if self._head else LogitsOutputs(self.model)
 
 
 def _nothing() -> None:

@@ -60,10 +60,10 @@ class Outputs(Protocol):
 class LogitsOutputs:
     """All logits, in one buffer that is kept from pass to pass."""
 
-    def __init__(self, graph: ModelSession) -> None:
-        self.binding: Any = graph.session.io_binding()
-        self._name = graph.record.io.logits
-        self._buffer: npt.NDArray[np.float32] = np.empty((1, 0, graph.record.vocabulary_size), np.float32)
+    def __init__(self, model: ModelSession) -> None:
+        self.binding: Any = model.session.io_binding()
+        self._name = model.record.io.logits
+        self._buffer: npt.NDArray[np.float32] = np.empty((1, 0, model.record.vocabulary_size), np.float32)
         self._rows: int | None = 0
 
     def bind(self, rows: int) -> None:
@@ -89,9 +89,9 @@ class LogitsOutputs:
 class HeadOutputs:
     """Arg-max, its probability and log-sum-exp: a few bytes a row, and the logits stay where they were computed."""
 
-    def __init__(self, graph: ModelSession) -> None:
-        self.binding: Any = graph.session.io_binding()
-        self._record = graph.record
+    def __init__(self, model: ModelSession) -> None:
+        self.binding: Any = model.session.io_binding()
+        self._record = model.record
         self._rows: int | None = 0
         # A view gives a few numbers faster than an array does.
         self._views = [memoryview(b"")] * 3

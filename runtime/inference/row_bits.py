@@ -45,8 +45,8 @@ _PLACES = ((126, _SIZES), (190, (1, 2)))
 class _Probe(Decoder):
     """A decoder over a made-up past, all of whose outputs are read at once."""
 
-    def __init__(self, graph: ModelSession) -> None:
-        super().__init__(graph)
+    def __init__(self, model: ModelSession) -> None:
+        super().__init__(model)
         # A recorded pass runs the same kernels, and its memory would outlive this decoder.
         self._captured = None
 
@@ -57,14 +57,14 @@ class _Probe(Decoder):
         self._ids = [0] * past
 
     def _outputs(self) -> Outputs:
-        return _AllOutputs(self.graph) if self.has_head else LogitsOutputs(self.graph)
+        return _AllOutputs(self.model) if self.has_head else LogitsOutputs(self.model)
 
 
 class _AllOutputs:
     """Logits, and behind them in each row what the uncertainty head says of it."""
 
-    def __init__(self, graph: ModelSession) -> None:
-        self._logits, self._head = LogitsOutputs(graph), HeadOutputs(graph)
+    def __init__(self, model: ModelSession) -> None:
+        self._logits, self._head = LogitsOutputs(model), HeadOutputs(model)
         self.binding: Any = self._logits.binding
         self._head.binding = self.binding
 
@@ -84,36 +84,36 @@ class _AllOutputs:
         return self._logits.nbytes + self._head.nbytes
 
 
-def remembered_row_bits(graph: ModelSession, memory: RowMemory) -> RowBits:
+def remembered_row_bits(model: ModelSession, memory: RowMemory) -> RowBits:
     """The answer of `memory`, or a new one that it keeps."""
     known = memory.get()
     if known is not None:
         return known
     try:
-        found = find_row_bits(graph)
+        found = find_row_bits(model)
     except (ProviderError, MemoryError):
         return "none"  # the safe answer; whatever it was will be said when the model is used
     memory.put(found)
     return found
 
 
-def find_row_bits(graph: ModelSession) -> RowBits:
-    """Ask `graph` itself; raises `ProviderError` if it cannot run."""
-    if "window-attention" in graph.record.passes and graph.record.windows is None:
+def find_row_bits(model: ModelSession) -> RowBits:
+    """Ask the graph itself; raises `ProviderError` if it cannot run."""
+    if "window-attention" in model.record.passes and model.record.windows is None:
         return "none"  # exported when manifests did not say where such attention changes
     # Products of floats inside attention never take a row by itself, even where the few that are tried should agree.
-    ways: list[RowBits] = ["all", "pairs"] if graph.record.cache.dtype == "int8" else ["pairs"]
-    large = (graph.record.parameters or 0) >= _WEIGHTS_OF_EIGHTS
-    if graph.provider != "cpu" and large and not graph.record.windows:
+    ways: list[RowBits] = ["all", "pairs"] if model.record.cache.dtype == "int8" else ["pairs"]
+    large = (model.record.parameters or 0) >= _WEIGHTS_OF_EIGHTS
+    if model.provider != "cpu" and large and not model.record.windows:
         ways.append("eights")
-    return next((way for way in ways if _holds(replace(graph, rows=way))), "none")
+    return next((way for way in ways if _holds(replace(model, rows=way))), "none")
 
 
-def _holds(graph: ModelSession) -> bool:
-    probe = _Probe(graph)
-    rounds = min(_MOST_ROUNDS, _WEIGHTS_OF_ROUNDS // (graph.record.parameters or _WEIGHTS_OF_ROUNDS))
+def _holds(model: ModelSession) -> bool:
+    probe = _Probe(model)
+    rounds = min(_MOST_ROUNDS, _WEIGHTS_OF_ROUNDS // (model.record.parameters or _WEIGHTS_OF_ROUNDS))
     places = [*_PLACES, *[(0, _SIZES)] * rounds]
-    if graph.provider != "cpu":
+    if model.provider != "cpu":
         places += _MORE_PLACES
     fitting = [(past, sizes) for past, sizes in places if past + sum(sizes) <= probe.context_length]
     return bool(fitting) and all(
@@ -123,7 +123,7 @@ def _holds(graph: ModelSession) -> bool:
 
 def _agrees(probe: _Probe, past: int, sizes: Sequence[int], first: int) -> bool:
     """Whether ids behind `past` positions, of which one is `first`, say the same in passes of these sizes as in one."""
-    ids = [(first + 7919 * at) % probe.graph.record.vocabulary_size for at in range(sum(sizes))]
+    ids = [(first + 7919 * at) % probe.model.record.vocabulary_size for at in range(sum(sizes))]
     probe.begin(past)
     together = np.asarray(probe.feed(ids, len(ids))).copy()
     probe.rewind(past)

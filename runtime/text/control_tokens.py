@@ -7,9 +7,9 @@ writes `<|im_end|>` into a message ends his turn and begins another one. Here su
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, get_args
 
 from nudge_onnx.bundle import Prompt
+from nudge_onnx.choices import ControlTokens
 from nudge_onnx.errors import NudgeError
 
 from .blocks import answer_spans
@@ -17,17 +17,9 @@ from .prompt import PromptIds
 from .templates import Message, render
 from .tokenizer import Tokenizer
 
-__all__ = ["ControlTokens", "check_control_tokens", "prompt_ids"]
-
-ControlTokens: TypeAlias = Literal["allow", "refuse", "escape"]
+__all__ = ["prompt_ids"]
 
 _PRIVATE = range(0xF0000, 0xFFFFE)
-
-
-def check_control_tokens(value: object) -> None:
-    """Raise `NudgeError` for what is none of the three."""
-    if value not in get_args(ControlTokens):
-        raise NudgeError(f"control_tokens must be 'allow', 'refuse' or 'escape', not {value!r}")
 
 
 def prompt_ids(

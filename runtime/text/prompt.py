@@ -21,13 +21,11 @@ _STILL_OPEN = 48
 _REMEMBERED = 16
 
 
-def as_messages(
-    prompt: str | Sequence[Message], system_prompt: str | None, default_system_prompt: str
-) -> list[dict[str, str]]:
+def as_messages(prompt: str | Sequence[Message], system_prompt: str | None = None) -> list[dict[str, str]]:
     """The messages of a conversation, as they were given, behind a system prompt if they hold none.
 
     `system_prompt` may be empty: then the templates see an empty system message, where one may have a text of its own
-    otherwise. With None, `default_system_prompt` is taken, unless it is empty. Raises `NudgeError` for an empty
+    otherwise. Raises `NudgeError` for an empty
     conversation, a message without role or content, and for text that is not Unicode.
     """
     if not isinstance(prompt, str | Sequence):
@@ -40,8 +38,6 @@ def as_messages(
         raise NudgeError("the conversation has no message; give at least one of role user")
     if any(message["role"] == "system" for message in messages):
         return messages
-    if system_prompt is None:
-        system_prompt = default_system_prompt or None
     return messages if system_prompt is None else [_system(system_prompt), *messages]
 
 

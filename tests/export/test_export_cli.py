@@ -245,15 +245,15 @@ def test_a_graph_that_differs_from_pytorch_fails_with_the_figure(
 ) -> None:
     import nudge_onnx.export.bundle.record as record
 
-    apply = record.apply
+    rewrite = record.rewrite
 
     def wrong(model: onnx.ModelProto, *arguments: Any, **named: Any) -> Any:
-        result = apply(model, *arguments, **named)
+        result = rewrite(model, *arguments, **named)
         norm = next(t for t in result.model.graph.initializer if t.name == "model.norm.weight")
         norm.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(norm) * 1.1, norm.name))
         return result
 
-    monkeypatch.setattr(record, "apply", wrong)
+    monkeypatch.setattr(record, "rewrite", wrong)
     line = error_line(export(tiny_pair, tmp_path / "bundle", "--precision", "fp32"), tmp_path / "bundle")
     assert "the exported graph differs from PyTorch by" in line
 

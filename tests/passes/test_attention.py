@@ -9,7 +9,8 @@ import pytest
 from decoding import Decoder, largest_difference, whole_script
 from tiny import ARCHITECTURES, OTHER_HEADS
 
-from nudge_onnx.export.passes import apply
+from nudge_onnx.export.passes import rewrite
+from nudge_onnx.export.recipes import RECIPES
 
 # The package has a function of this name.
 gqa = importlib.import_module("nudge_onnx.export.passes.group_query_attention")
@@ -42,7 +43,7 @@ CASES = [(name, {}) for name in (*ARCHITECTURES, *OTHER_HEADS)] + [
 def test_rewritten_graph_equals_the_one_before_in_prefill_step_chunk_and_rewind(exported, architecture, overrides):
     model, config = exported(architecture, **overrides)
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     after = whole_script(Decoder(result.model, in_place=True), config["vocab_size"])
 
     assert "group-query-attention" in result.applied
@@ -54,7 +55,7 @@ def test_rewritten_graph_equals_the_one_before_in_prefill_step_chunk_and_rewind(
 @pytest.mark.parametrize(("architecture", "neighbours"), [("llama", 0), ("gpt_neox", 0), ("glm", 1), ("cohere", 1)])
 def test_the_operator_turns_the_pairs_that_the_model_turns(exported, architecture, neighbours):
     model, config = exported(architecture)
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     turned = [
         onnx.helper.get_node_attr_value(node, "rotary_interleaved")
         for node in result.model.graph.node
@@ -66,7 +67,7 @@ def test_the_operator_turns_the_pairs_that_the_model_turns(exported, architectur
 
 def test_every_layer_keeps_its_own_window(exported):
     model, config = exported("gemma3")
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     windows = [
         onnx.helper.get_node_attr_value(node, "local_window_size")
         for node in result.model.graph.node
@@ -88,7 +89,7 @@ def test_a_window_is_read_from_a_few_rows_of_its_mask(exported, monkeypatch, win
 
     monkeypatch.setattr(gqa, "evaluate", counted)
     model, config = exported("mistral", sliding_window=window, max_position_embeddings=context)
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     windows = {
         onnx.helper.get_node_attr_value(node, "local_window_size")
         for node in result.model.graph.node
@@ -101,13 +102,13 @@ def test_a_window_is_read_from_a_few_rows_of_its_mask(exported, monkeypatch, win
 
 def test_a_window_that_the_configuration_does_not_name_is_no_full_attention(exported):
     model, config = exported("mistral", sliding_window=300)
-    assert apply(model, config | {"sliding_window": None}, precision="fp32").cache_kind == "growing"
+    assert rewrite(model, config | {"sliding_window": None}, RECIPES["cpu", "fp32"].rewriting).cache_kind == "growing"
 
 
 def test_gemma_2_caps_its_scores_in_the_operator(exported):
     # Scaled dot product attention, the exporter's default, drops the cap; the eager kind has it.
     model, config = exported("gemma2", attn_logit_softcapping=2.0, attention="eager")
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     caps = [
         onnx.helper.get_node_attr_value(node, "softcap")
         for node in result.model.graph.node
@@ -118,14 +119,14 @@ def test_gemma_2_caps_its_scores_in_the_operator(exported):
 
 def test_positions_are_no_input_where_the_operator_knows_them(exported):
     model, config = exported("llama")
-    assert apply(model, config, precision="fp32").inputs[:2] == ("input_ids", "attention_mask")
+    assert rewrite(model, config, RECIPES["cpu", "fp32"].rewriting).inputs[:2] == ("input_ids", "attention_mask")
     model, config = exported("gpt2")
-    assert "position_ids" in apply(model, config, precision="fp32").inputs
+    assert "position_ids" in rewrite(model, config, RECIPES["cpu", "fp32"].rewriting).inputs
 
 
 def test_context_is_what_the_rotary_tables_hold(exported):
     model, config = exported("llama")
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     rows = {tuple(t.dims) for t in result.model.graph.initializer if t.name.startswith("rotary.")}
     assert rows == {(512, 8)}
     assert result.context_length == 512
@@ -134,14 +135,14 @@ def test_context_is_what_the_rotary_tables_hold(exported):
 def test_a_table_that_depends_on_the_length_is_left_to_the_growing_cache(exported):
     model, config = exported("llama", **DYNAMIC)
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     after = whole_script(Decoder(result.model, in_place=result.cache_kind == "in_place"), config["vocab_size"])
     assert largest_difference(before, after) < 1e-4
 
 
 def test_a_table_too_narrow_for_the_operator_is_left_to_the_growing_cache(exported):
     model, config = exported("phi3", partial_rotary_factor=0.5)
-    assert apply(model, config, precision="fp32").cache_kind == "growing"
+    assert rewrite(model, config, RECIPES["cpu", "fp32"].rewriting).cache_kind == "growing"
 
 
 def test_a_past_that_something_else_reads_is_left_to_the_growing_cache(exported):
@@ -155,7 +156,7 @@ def test_a_past_that_something_else_reads_is_left_to_the_growing_cache(exported)
     graph.node.append(onnx.helper.make_node("ReduceMax", ["lengths"], ["longest"], keepdims=0))
     graph.node.append(onnx.helper.make_node("Cast", ["longest"], ["shift"], to=onnx.TensorProto.FLOAT))
     graph.node.append(onnx.helper.make_node("Add", ["kept", "shift"], ["logits"]))
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     assert result.cache_kind == "growing"
     assert "group-query-attention" not in result.applied
 
@@ -165,5 +166,5 @@ def test_a_mask_of_another_kind_is_left_to_the_growing_cache(exported):
     for node in model.graph.node:
         if node.op_type == "LessOrEqual":  # every token also sees the one after it
             node.op_type = "GreaterOrEqual"
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     assert result.cache_kind == "growing"

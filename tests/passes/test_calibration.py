@@ -9,11 +9,12 @@ import onnx
 import pytest
 
 from nudge_onnx.export.measure.calibrate import Calibration
-from nudge_onnx.export.passes import apply, smoothable
+from nudge_onnx.export.passes import rewrite, smoothable
 from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.quantise.blocks import BLOCK, Blocks, quantise_rows, unpack
-from nudge_onnx.export.quantise.gptq import quantise_with_feedback
+from nudge_onnx.export.quantise.gptq import gptq
 from nudge_onnx.export.quantise.weights import quantise, to_calibrate
+from nudge_onnx.export.recipes import RECIPES
 from nudge_onnx.export.source.calibration_text import calibration_text
 
 
@@ -35,7 +36,7 @@ def related_inputs(tokens: int, columns: int, seed: int = 0) -> np.ndarray:
 def test_feedback_keeps_the_product_nearer_than_nearest_weights_do(columns):
     matrix = np.random.default_rng(1).standard_normal((columns, 48)).astype(np.float32)
     inputs = related_inputs(400, columns)
-    blocks = quantise_with_feedback(matrix, inputs.T @ inputs / len(inputs))
+    blocks = gptq(matrix, inputs.T @ inputs / len(inputs))
     assert blocks.codes.shape == (48, -(-columns // BLOCK), 16)
     nearest = quantise_rows(matrix.T, 4, symmetric=False)
     error, plain = (np.square(inputs @ (restore(found)[:, :columns].T - matrix)).sum() for found in (blocks, nearest))
@@ -46,15 +47,15 @@ def test_a_column_that_is_always_zero_does_no_harm():
     matrix = np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32)
     inputs = related_inputs(100, 64)
     inputs[:, :BLOCK] = 0
-    assert np.isfinite(restore(quantise_with_feedback(matrix, inputs.T @ inputs))).all()
-    assert np.isfinite(restore(quantise_with_feedback(0 * matrix, 0 * inputs.T @ inputs))).all()
+    assert np.isfinite(restore(gptq(matrix, inputs.T @ inputs))).all()
+    assert np.isfinite(restore(gptq(0 * matrix, 0 * inputs.T @ inputs))).all()
 
 
 @pytest.mark.parametrize("skip", [set(), {"group-query-attention"}])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
 def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported, architecture, skip, tmp_path):
     model, config = exported(architecture)
-    model = apply(model, config, precision="int4", skip=skip).model
+    model = rewrite(model, config, RECIPES["cpu", "int4"].without(skip).rewriting).model
     before = copy.deepcopy(model)
     names = to_calibrate(model, "int4")
     seen = Calibration(range(3, 43), tmp_path / "calibration", window=16).observe(model, names)
@@ -70,7 +71,7 @@ def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported,
 
 def test_sizes_of_channels_are_those_of_what_was_seen(exported, tmp_path):
     model, config = exported("llama")
-    model = apply(model, config, precision="int8").model
+    model = rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model
     values = smoothable(GraphEditor(model))
     calibration = Calibration(range(3, 43), tmp_path / "calibration", window=16)
     sizes, seen = calibration.channel_sizes(model, values), calibration.observe(model, values)
@@ -84,7 +85,7 @@ def test_matrices_that_need_no_second_rounding_need_no_text(exported):
 
     model, config = exported("llama")
     on_grid(model, "Q4_1")
-    assert to_calibrate(apply(model, config, precision="int4").model, "int4") == []
+    assert to_calibrate(rewrite(model, config, RECIPES["cpu", "int4"].rewriting).model, "int4") == []
 
 
 def test_the_text_is_short_and_of_many_kinds():
@@ -96,7 +97,7 @@ def test_the_text_is_short_and_of_many_kinds():
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "phi3", "gpt2"])
 def test_attention_projections_and_the_way_back_keep_eight_bits(exported, architecture):
     model, config = exported(architecture)
-    model = quantise(apply(model, config, precision="int4").model, "int4")
+    model = quantise(rewrite(model, config, RECIPES["cpu", "int4"].rewriting).model, "int4")
     layers = sum(value.name.endswith(".key") for value in model.graph.output)
     bits = [
         attribute.i

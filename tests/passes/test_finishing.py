@@ -15,12 +15,13 @@ from onnx import TensorProto, helper
 from row_bits_here import ask, at_least, known, opened, same_however_it_is_fed
 
 from nudge_onnx.export.measure.calibrate import Calibration
-from nudge_onnx.export.passes import PROMPT_ROWS, apply, finish
+from nudge_onnx.export.passes import PROMPT_ROWS, finish, rewrite
 from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.passes.int8_cache import Turned, reach
 from nudge_onnx.export.passes.uncertainty_head import uncertainty_head
 from nudge_onnx.export.passes.window_attention import windows
 from nudge_onnx.export.quantise.weights import quantise
+from nudge_onnx.export.recipes import RECIPES
 
 HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
 FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2", "gpt_neox", "glm"]
@@ -30,11 +31,11 @@ WINDOWED = ["mistral", "gemma2", "gemma3"]
 def finished(exported, folder: Path, architecture: str, precision: str = "int8", skip: Collection[str] = ()):
     """A quantised graph before and after the finishing passes, the passes that ran, and random ids."""
     model, config = exported(architecture)
-    model = quantise(apply(model, config, precision=precision).model, precision)
+    model = quantise(rewrite(model, config, RECIPES["cpu", precision].rewriting).model, precision)
     before = copy.deepcopy(model)
     ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 300)]
     peaks = Calibration(ids[:80], folder / "weights").cache_peaks(model)
-    return before, model, finish(model, config, skip=skip, peaks=peaks), ids
+    return before, model, finish(model, RECIPES["cpu", "int8"].without(skip).finishing, peaks=peaks), ids
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -126,17 +127,17 @@ def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, arch
 
 def test_a_window_as_long_as_the_context_is_left_alone(exported, tmp_path):
     model, config = exported("mistral", sliding_window=200)
-    model = quantise(apply(model, config, precision="int8").model, "int8")
+    model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     peaks = Calibration(range(3, 83), tmp_path / "weights").cache_peaks(model)
-    assert "window-attention" not in finish(model, config, peaks=peaks)
+    assert "window-attention" not in finish(model, RECIPES["cpu", "int8"].finishing, peaks=peaks)
 
 
 def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported, tmp_path):
     model, config = exported("llama")
-    model = quantise(apply(model, config, precision="int8").model, "int8")
+    model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 200)]
     peaks = Calibration(ids, tmp_path / "weights").cache_peaks(model)
-    finish(model, config, peaks={name: array / 4 for name, array in peaks.items()})
+    finish(model, RECIPES["cpu", "int8"].finishing, peaks={name: array / 4 for name, array in peaks.items()})
     decoder = Decoder(model, in_place=True)
     decoder.feed(ids[:PROMPT_ROWS])
     decoder.feed(ids[PROMPT_ROWS:])
@@ -148,13 +149,13 @@ def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported, tmp_path):
 
 def test_without_a_range_the_cache_stays_in_floats(exported):
     model, config = exported("llama")
-    result = apply(model, config, precision="fp32")
-    assert finish(result.model, config) == ("uncertainty-head",)
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
+    assert finish(result.model, RECIPES["cpu", "fp32"].finishing) == ("uncertainty-head",)
 
 
 def test_a_graph_whose_attention_stayed_as_it_was_has_no_range(exported, tmp_path):
     model, config = exported("llama")
-    model = apply(model, config, precision="int8", skip=["group-query-attention"]).model
+    model = rewrite(model, config, RECIPES["cpu", "int8"].without(["group-query-attention"]).rewriting).model
     assert Calibration(range(3, 43), tmp_path / "weights").cache_peaks(model) == {}
 
 
@@ -185,7 +186,7 @@ def head_of(vocabulary: int) -> onnxruntime.InferenceSession:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     edited = GraphEditor(model)
-    assert uncertainty_head(edited, {})
+    assert uncertainty_head(edited)
     edited.sweep()
     onnx.checker.check_model(model)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -10,21 +10,22 @@ import pytest
 from decoding import Decoder, whole_script
 from onnx import TensorProto
 
-from nudge_onnx.export.passes import apply, finish
+from nudge_onnx.export.passes import finish, rewrite
 from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.quantise.weights import quantise
+from nudge_onnx.export.recipes import RECIPES, Recipe
 
 FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
 
 
-def halved(exported, architecture: str, precision: str = "fp32", **options):
+def halved(exported, architecture: str, precision: str = "fp32", recipe: Recipe = RECIPES["cuda", "int8"]):
     """A graph before and after, and the passes that ran."""
     model, config = exported(architecture)
-    model = apply(model, config, precision=precision).model
+    model = rewrite(model, config, RECIPES["cpu", precision].rewriting).model
     if precision != "fp32":
         model = quantise(model, precision)
     before = copy.deepcopy(model)
-    return before, model, finish(model, config, **{"halves": True, **options})
+    return before, model, finish(model, recipe.finishing)
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
@@ -59,6 +60,5 @@ def test_every_attention_reads_halves_and_every_product_floats(exported, precisi
 
 
 def test_it_runs_only_where_it_is_asked_for_and_floats_are_cached(exported):
-    assert halved(exported, "llama", halves=False)[2] == ("uncertainty-head",)
-    assert halved(exported, "llama", skip=("half-attention",))[2] == ("uncertainty-head",)
+    assert halved(exported, "llama", recipe=RECIPES["cpu", "fp32"])[2] == ("uncertainty-head",)
     assert halved(exported, "llama", "fp16")[2] == ("uncertainty-head",)

@@ -10,10 +10,11 @@ import pytest
 from decoding import Decoder
 
 from nudge_onnx.export.measure.calibrate import Calibration
-from nudge_onnx.export.passes import apply, finish
+from nudge_onnx.export.passes import finish, rewrite
 from nudge_onnx.export.passes.graph_editor import GraphEditor, bodies
 from nudge_onnx.export.passes.prompt_attention import MANY
 from nudge_onnx.export.quantise.weights import quantise
+from nudge_onnx.export.recipes import RECIPES
 
 FAMILIES = ["llama", "mistral", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
 # Shorter and longer than a prompt, over the edge of a tiny window at 160 positions, and singly.
@@ -23,12 +24,12 @@ READ = (100, 130, *[1] * 12, 5)
 def pair(exported, folder: Path, architecture: str, **overrides):
     """A quantised graph with its layers apart and with them joined, the passes of the latter, and random ids."""
     model, config = exported(architecture, **overrides)
-    apart = quantise(apply(model, config, precision="int8").model, "int8")
+    apart = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     joined = copy.deepcopy(apart)
     ids = [int(token) for token in np.random.default_rng(2).integers(3, config["vocab_size"], 300)]
     peaks = Calibration(ids[:80], folder / "weights").cache_peaks(apart)
-    finish(apart, config, peaks=peaks, skip=("join-branches",))
-    return apart, joined, finish(joined, config, peaks=peaks), ids
+    finish(apart, RECIPES["cpu", "int8"].without(("join-branches",)).finishing, peaks=peaks)
+    return apart, joined, finish(joined, RECIPES["cpu", "int8"].finishing, peaks=peaks), ids
 
 
 def choices(graph: GraphEditor) -> list:
@@ -81,6 +82,9 @@ def test_ifs_of_a_window_stay_around_their_attention(exported, tmp_path):
 
 def test_without_prompts_of_their_own_there_is_nothing_to_join(exported, tmp_path):
     model, config = exported("llama")
-    model = quantise(apply(model, config, precision="int8").model, "int8")
+    model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     peaks = Calibration(range(3, 83), tmp_path / "weights").cache_peaks(model)
-    assert finish(model, config, peaks=peaks, skip=("prompt-attention",)) == ("int8-cache", "uncertainty-head")
+    assert finish(model, RECIPES["cpu", "int8"].without(("prompt-attention",)).finishing, peaks=peaks) == (
+        "int8-cache",
+        "uncertainty-head",
+    )

@@ -9,8 +9,9 @@ import onnx
 import pytest
 from decoding import Decoder, largest_difference, whole_script
 
-from nudge_onnx.export.passes import PASSES, apply, finish
+from nudge_onnx.export.passes import finish, rewrite
 from nudge_onnx.export.passes.graph_editor import GraphEditor
+from nudge_onnx.export.recipes import PASSES, RECIPES
 
 
 def only(*names: str) -> set[str]:
@@ -28,7 +29,7 @@ def constants(model: onnx.ModelProto) -> int:
 def compare(exported, architecture: str, skip: set[str], **overrides) -> tuple[onnx.ModelProto, tuple[str, ...], float]:
     model, config = exported(architecture, **overrides)
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
-    result = apply(model, config, precision="fp32", skip=skip)
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].without(skip).rewriting)
     in_place = result.cache_kind == "in_place"
     after = whole_script(Decoder(result.model, in_place=in_place), config["vocab_size"])
     return result.model, result.applied, largest_difference(before, after)
@@ -37,7 +38,7 @@ def compare(exported, architecture: str, skip: set[str], **overrides) -> tuple[o
 def test_no_pass_leaves_the_graph_as_it_was(exported):
     model, config = exported("llama")
     nodes = [node.SerializeToString() for node in model.graph.node]
-    result = apply(model, config, precision="fp32", skip=set(PASSES))
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].without(set(PASSES)).rewriting)
     assert result.applied == ()
     assert result.cache_kind == "growing"
     assert result.logits_rows is None
@@ -47,14 +48,14 @@ def test_no_pass_leaves_the_graph_as_it_was(exported):
 def test_an_unknown_pass_is_refused_with_the_names_there_are(exported):
     model, config = exported("llama")
     with pytest.raises(ValueError, match=r"unknown pass fuse-everything; there are fold-tied-head, last-rows"):
-        apply(model, config, precision="fp32", skip={"fuse-everything"})
+        rewrite(model, config, RECIPES["cpu", "fp32"].without({"fuse-everything"}).rewriting)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2", "phi3"])
 def test_a_portable_graph_has_standard_operators_only(exported, architecture):
     model, config = exported(architecture)
-    result = apply(model, config, precision="fp32", portable=True)
-    assert finish(result.model, config) == ("uncertainty-head",)
+    result = rewrite(model, config, RECIPES["tensorrt", "fp32"].rewriting)
+    assert finish(result.model, RECIPES["cpu", "fp32"].finishing) == ("uncertainty-head",)
     assert {node.domain for node in result.model.graph.node} == {""}
     assert "SimplifiedLayerNormalization" not in operators(result.model)
     onnx.checker.check_model(result.model)
@@ -69,7 +70,7 @@ def test_fold_tied_head_gives_the_head_a_matrix(exported):
         model.graph.node.insert(0, onnx.helper.make_node("Transpose", [table.name], ["turned"], perm=[1, 0]))
         head.input[1] = "turned"
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
-    result = apply(model, config, precision="fp32", skip=only("fold-tied-head"))
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].without(only("fold-tied-head")).rewriting)
     head = next(node for node in result.model.graph.node if "logits" in node.output)
     assert result.applied == ("fold-tied-head",)
     assert head.input[1] in {tensor.name for tensor in result.model.graph.initializer}
@@ -81,7 +82,7 @@ def test_last_rows_gives_the_same_bits_for_the_rows_asked_for(exported, architec
     model, config = exported(architecture)
     ids = list(range(3, 23))
     every = Decoder(model, in_place=False).feed(ids)
-    result = apply(model, config, precision="fp32", skip=only("last-rows"))
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].without(only("last-rows")).rewriting)
     assert result.logits_rows == "logits_rows"
     decoder = Decoder(result.model, in_place=False)
     np.testing.assert_array_equal(decoder.feed(ids, rows=[4, 19, -1]), every[[4, 19, -1]])
@@ -152,9 +153,9 @@ def test_tables_that_differ_stay_two(exported):
 
 def test_a_rewritten_graph_is_left_alone_the_second_time(exported):
     model, config = exported("gemma3", tied=True)
-    result = apply(model, config, precision="fp32")
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
     nodes = len(result.model.graph.node)
-    again = apply(result.model, config, precision="fp32")
+    again = rewrite(result.model, config, RECIPES["cpu", "fp32"].rewriting)
     assert again.applied == ()
     assert len(again.model.graph.node) == nodes
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from onnx import helper
 from row_bits_here import ask, at_least, known, opened, same_however_it_is_fed
 
-from nudge_onnx.export.passes import PASSES, apply
+from nudge_onnx.export.passes import rewrite
 from nudge_onnx.export.quantise.blocks import BLOCK, Blocks, quantise_rows, unpack
 from nudge_onnx.export.quantise.offsets import block_sums, widen
 from nudge_onnx.export.quantise.regrid import regrid, rounded_before
 from nudge_onnx.export.quantise.weights import quantise
+from nudge_onnx.export.recipes import PASSES, RECIPES
 
 
 def restore(blocks: Blocks, columns: int) -> np.ndarray:
@@ -150,7 +151,7 @@ def on_grid(model: onnx.ModelProto, kind: str) -> None:
 def test_four_bits_are_no_second_rounding(exported, kind):
     model, config = exported("llama")
     on_grid(model, kind)
-    model = apply(model, config, precision="int4").model
+    model = rewrite(model, config, RECIPES["cpu", "int4"].rewriting).model
     before = whole_script(Decoder(model, in_place=True), config["vocab_size"])
     model = quantise(model, "int4", accuracy_level=1)
     after = whole_script(Decoder(model, in_place=True), config["vocab_size"])
@@ -177,7 +178,7 @@ def test_the_search_never_loses_to_rounding():
 def test_quantised_graph_stays_near(exported, architecture, precision, allowed):
     model, config = exported(architecture, tied=architecture in ("gemma3", "gpt2"))
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
-    result = apply(model, config, precision=precision)
+    result = rewrite(model, config, RECIPES["cpu", precision].rewriting)
     model = quantise(result.model, precision)
     kinds = [node.op_type for node in model.graph.node]
     assert "MatMul" not in kinds
@@ -189,7 +190,7 @@ def test_quantised_graph_stays_near(exported, architecture, precision, allowed):
 
 def test_blocks_of_int8_are_long_where_inputs_can_be_cut_so(exported):
     model, config = exported("llama")
-    model = quantise(apply(model, config, precision="int8").model, "int8")
+    model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     products = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
     sizes = {tuple(helper.get_node_attr_value(node, name) for name in ("K", "block_size")) for node in products}
     assert sizes == {(64, 64), (96, 32)}
@@ -200,7 +201,7 @@ def test_blocks_of_int8_are_long_where_inputs_can_be_cut_so(exported):
 def test_half_precision_keeps_its_cache_in_halves_and_its_logits_whole(exported, architecture, skip):
     model, config = exported(architecture)
     before = whole_script(Decoder(model, in_place=False), config["vocab_size"])
-    result = apply(model, config, precision="fp16", skip=skip)
+    result = rewrite(model, config, RECIPES["cpu", "fp16"].without(skip).rewriting)
     decoder = Decoder(quantise(result.model, "fp16"), in_place=result.cache_kind == "in_place")
     assert {value.dtype for value in decoder.past.values()} == {np.dtype(np.float16)}
     after = whole_script(decoder, config["vocab_size"])
@@ -211,7 +212,7 @@ def test_half_precision_keeps_its_cache_in_halves_and_its_logits_whole(exported,
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_a_tied_embedding_shares_the_quantised_head(exported, precision):
     model, config = exported("gemma3", tied=True)
-    model = quantise(apply(model, config, precision=precision).model, precision)
+    model = quantise(rewrite(model, config, RECIPES["cpu", precision].rewriting).model, precision)
     [embedding] = [node for node in model.graph.node if node.op_type == "GatherBlockQuantized"]
     head = next(node for node in model.graph.node if "logits" in node.output)
     assert embedding.input[2] == head.input[2]
@@ -227,7 +228,7 @@ def test_a_row_is_the_same_whatever_is_checked_with_it(exported, precision, kind
     model, config = exported("llama")
     if kind is not None:
         on_grid(model, kind)
-    model = quantise(apply(model, config, precision=precision).model, precision)
+    model = quantise(rewrite(model, config, RECIPES["cpu", precision].rewriting).model, precision)
     ids = [int(token) for token in np.random.default_rng(5).integers(3, config["vocab_size"], 40)]
     graph = ask(opened(model))
     assert at_least(graph.rows, known(precision, floats=True))
@@ -272,9 +273,3 @@ def test_a_product_is_the_same_to_the_last_bit_for_as_many_rows_as_are_known_to_
         if known("int4") != "none":
             np.testing.assert_array_equal(several[:, :2], product(0, 2))
             np.testing.assert_array_equal(several[:, -2:], product(rows - 2, rows))
-
-
-def test_an_unknown_precision_is_refused(exported):
-    model, _ = exported("llama")
-    with pytest.raises(ValueError, match="unknown precision 'int3'; there are fp32, fp16, int8, int4, int4-all"):
-        quantise(model, "int3")

@@ -10,9 +10,10 @@ from decoding import Decoder, largest_difference, whole_script
 from onnx import numpy_helper
 
 from nudge_onnx.export.measure.calibrate import Calibration
-from nudge_onnx.export.passes import SMOOTH_QUANT, apply, smooth, smoothable
+from nudge_onnx.export.passes import rewrite, smooth, smoothable
 from nudge_onnx.export.passes.graph_editor import GraphEditor
 from nudge_onnx.export.quantise.weights import quantise
+from nudge_onnx.export.recipes import RECIPES, SMOOTH_QUANT
 
 LAYERS = 2
 
@@ -55,34 +56,32 @@ def widths_of(model: onnx.ModelProto, values: list[str]) -> dict[str, int]:
 )
 def test_nothing_changes_in_floats(exported, architecture, per_layer, head):
     model, config = exported(architecture)
-    model = apply(model, config, precision="int8").model
+    model = rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model
     before = script(model, config)
     values = smoothable(GraphEditor(model))
     # What attention reads, gate and up, and the way back. Olmo has norms without weights, Olmo 2 none in front, and
     # Phi-3 cuts its gate with Slices of computed bounds.
     assert len(values) == LAYERS * per_layer + head
     held = [tensor.SerializeToString() for tensor in model.graph.initializer]
-    assert smooth(model, config, made_up(values, widths_of(model, values))) == (SMOOTH_QUANT,)
+    assert smooth(model, made_up(values, widths_of(model, values))) == (SMOOTH_QUANT,)
     assert held != [tensor.SerializeToString() for tensor in model.graph.initializer]
     assert largest_difference(before, script(model, config)) < 1e-4
 
 
-def test_it_can_be_left_out(exported):
+def test_without_sizes_nothing_is_smoothed(exported):
     model, config = exported("llama")
-    model = apply(model, config, precision="int8").model
-    values = smoothable(GraphEditor(model))
+    model = rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model
     before = model.SerializeToString()
-    assert smooth(model, config, made_up(values, widths_of(model, values)), skip={SMOOTH_QUANT}) == ()
-    assert smooth(model, config, {}) == ()
+    assert smooth(model, {}) == ()
     assert model.SerializeToString() == before
 
 
 def test_channels_that_were_never_seen_stay_what_they_are(exported):
     model, config = exported("llama")
-    model = apply(model, config, precision="int8").model
+    model = rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model
     before = script(model, config)
     widths = widths_of(model, smoothable(GraphEditor(model)))
-    smooth(model, config, {value: np.zeros(width, np.float32) for value, width in widths.items()})
+    smooth(model, {value: np.zeros(width, np.float32) for value, width in widths.items()})
     assert largest_difference(before, script(model, config)) == 0
 
 
@@ -105,7 +104,7 @@ def test_a_norm_with_a_bias_scales_both():
     x = draw.standard_normal((1, 3, 8)).astype(np.float32)
     before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     sizes = {"normed": np.array([1, 100, 0.1, 1, 1, 1, 1, 9], np.float32)}
-    assert smooth(model, {}, sizes) == (SMOOTH_QUANT,)
+    assert smooth(model, sizes) == (SMOOTH_QUANT,)
     after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
@@ -128,13 +127,16 @@ def test_only_a_factor_with_a_number_for_each_channel_is_scaled(width):
 def test_a_tied_head_is_left_to_the_embedding(exported):
     apart, config = exported("gemma3")
     tied, _ = exported("gemma3", tied=True)
-    found = [len(smoothable(GraphEditor(apply(model, config, precision="int8").model))) for model in (apart, tied)]
+    found = [
+        len(smoothable(GraphEditor(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model)))
+        for model in (apart, tied)
+    ]
     assert found == [7, 6]
 
 
 def test_a_value_that_something_else_reads_is_left_alone(exported):
     model, config = exported("llama")
-    model = apply(model, config, precision="int8").model
+    model = rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model
     value = smoothable(GraphEditor(model))[0]
     model.graph.output.append(onnx.helper.make_tensor_value_info(value, 1, ["batch", "rows", 64]))
     assert value not in smoothable(GraphEditor(model))
@@ -144,9 +146,9 @@ def test_a_value_that_something_else_reads_is_left_alone(exported):
 def test_eight_bits_are_nearer_where_a_few_channels_are_large(exported, architecture, tmp_path):
     """The weights of norms are made as uneven as those of large models, whose outliers these tiny ones lack."""
     differences = []
-    for skip in ({SMOOTH_QUANT}, set()):
+    for recipe in (RECIPES["cpu", "int8"].without({SMOOTH_QUANT}), RECIPES["cpu", "int8"]):
         model, config = exported(architecture)
-        model = apply(model, config, precision="int8").model
+        model = rewrite(model, config, recipe.rewriting).model
         draw = np.random.default_rng(0)
         for tensor in model.graph.initializer:
             if list(tensor.dims) == [64]:
@@ -157,7 +159,8 @@ def test_eight_bits_are_nearer_where_a_few_channels_are_large(exported, architec
         sizes = Calibration(range(3, 200), tmp_path / "calibration").channel_sizes(
             model, smoothable(GraphEditor(model))
         )
-        smooth(model, config, sizes, skip=skip)
+        if recipe.smoothed:
+            smooth(model, sizes)
         after = script(quantise(model, "int8"), config)
         differences.append(np.mean([np.abs(after[name] - before[name]).mean() for name in before]))
     plain, smoothed = differences

@@ -101,7 +101,7 @@ def test_a_message_that_spells_a_token_is_refused_by_its_name(tiny_word_pair: Pa
                 lm.generate(prompt, control_tokens="refuse", mode="nudge")
             assert lm.generate(prompt, control_tokens="escape", max_new_tokens=4).pieces
             assert lm.generate(prompt, max_new_tokens=4).pieces
-        with pytest.raises(NudgeError, match="control_tokens must be 'allow', 'refuse' or 'escape', not 'drop'"):
+        with pytest.raises(NudgeError, match="control_tokens must be one of 'allow', 'refuse', 'escape', not 'drop'"):
             lm.generate("hi", control_tokens="drop")
 
 

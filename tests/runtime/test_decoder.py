@@ -50,7 +50,7 @@ def test_passes_of_eight_are_filled_up(eights: Decoder) -> None:
 
 
 def test_passes_of_eight_leave_room_at_the_end_of_the_context(eights: Decoder) -> None:
-    assert eights.context_length == eights.graph.record.context_length - 7
+    assert eights.context_length == eights.model.record.context_length - 7
 
 
 def parts_of(size: int, end: int = 250) -> Iterator[list[int]]:
@@ -58,7 +58,7 @@ def parts_of(size: int, end: int = 250) -> Iterator[list[int]]:
 
 
 def test_rows_have_the_same_bits_however_the_ids_are_spread_over_calls(decoder: Decoder) -> None:
-    assert decoder.least_rows == (2 if decoder.graph.rows == "pairs" else 1)
+    assert decoder.least_rows == (2 if decoder.model.rows == "pairs" else 1)
     singly = np.concatenate([decoder.feed(part).copy() for part in parts_of(1)])
     assert decoder.passes == 250
     for size in (7, 128, 250):
@@ -70,9 +70,9 @@ def test_rows_have_the_same_bits_however_the_ids_are_spread_over_calls(decoder: 
 @pytest.mark.parametrize(("length", "passes"), [(1, 1), (100, 1), (128, 2), (129, 2), (257, 3), (300, 3)])
 def test_a_prompt_is_read_in_blocks_and_what_is_left(decoder: Decoder, length: int, passes: int) -> None:
     first = decoder.prefill(IDS[:length]).copy()
-    if decoder.graph.rows == "all":
+    if decoder.model.rows == "all":
         # Of 128 ids the last is none of the block; what is left is cut where attention with a window changes.
-        cuts = Edges(decoder.graph.record).between((length - 1) // 128 * 128, length)
+        cuts = Edges(decoder.model.record).between((length - 1) // 128 * 128, length)
         assert decoder.passes == passes + len(cuts)
     assert decoder.length == length
     again = decoder.prefill(IDS[length - 1 : length], kept=length - 1)

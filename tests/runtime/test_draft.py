@@ -43,7 +43,7 @@ def draft(text: str, tokenizer: Tokenizer) -> Draft:
         ("né à 东", ["né", "né à"]),
     ],
 )
-def test_word_checkpoints_stand_before_the_one_space_that_leads_a_word(
+def test_word_hand_overs_stand_before_the_one_space_that_leads_a_word(
     text: str, accepted: list[str], tokenizer: Tokenizer
 ) -> None:
     one = draft(text, tokenizer)
@@ -51,7 +51,7 @@ def test_word_checkpoints_stand_before_the_one_space_that_leads_a_word(
     assert all(not cut.inside and cut.tokens == len(text[: cut.chars].encode()) for cut in word_hand_overs(one))
 
 
-def test_token_checkpoints_skip_the_inside_of_a_character(tokenizer: Tokenizer) -> None:
+def test_token_hand_overs_skip_the_inside_of_a_character(tokenizer: Tokenizer) -> None:
     one = draft("aé东b", tokenizer)
     assert [(cut.chars, cut.tokens) for cut in token_hand_overs(one)] == [(1, 1), (2, 3), (3, 6)]
 

@@ -224,7 +224,7 @@ def test_proxy_tuning_adds_what_the_aligned_model_says_over_the_unaligned(
 def _first_logits(lm: NudgedLM, role: str, prompt: str, logits: dict[str, np.ndarray]) -> bool:
     """Put a model's logits after its prompt under its role."""
     messages = [{"role": "user", "content": prompt}]
-    logits[role] = Decoder(lm._graphs[role]).prefill(lm._prompt(role, messages).ids)[0].copy()  # type: ignore[index]
+    logits[role] = Decoder(lm._models[role]).prefill(lm._prompt(role, messages).ids)[0].copy()  # type: ignore[index]
     return True
 
 

@@ -24,22 +24,22 @@ def test_messages_stay_in_their_order_with_every_system_message() -> None:
         [USER, system("")],
         [system(""), USER],
     ):
-        assert as_messages(messages, "the caller's", "the bundle's") == messages
+        assert as_messages(messages, "the caller's") == messages
 
 
 def test_a_system_prompt_comes_first_where_messages_hold_none() -> None:
-    assert as_messages("hi", "the caller's", "the bundle's") == [system("the caller's"), USER]
-    assert as_messages([USER, ASSISTANT, OTHER], None, "the bundle's") == [
+    assert as_messages("hi", "the caller's") == [system("the caller's"), USER]
+    assert as_messages([USER, ASSISTANT, OTHER], "the bundle's") == [
         system("the bundle's"),
         USER,
         ASSISTANT,
         OTHER,
     ]
-    assert as_messages("hi", None, "") == [USER]
+    assert as_messages("hi") == [USER]
 
 
 def test_an_empty_system_prompt_that_is_given_is_a_message() -> None:
-    assert as_messages("hi", "", "the bundle's") == [system(""), USER]
+    assert as_messages("hi", "") == [system(""), USER]
 
 
 @pytest.mark.parametrize("broken", ["a\ud800b", "caf\udce9", "\udfff"])
@@ -50,19 +50,19 @@ def test_text_that_is_no_unicode_is_named(broken: str) -> None:
         ("hi", broken, "the system prompt"),
     ):
         with pytest.raises(NudgeError, match=rf"^{name} is not Unicode text: character \d is '\\ud") as caught:
-            as_messages(prompt, system_prompt, "")
+            as_messages(prompt, system_prompt)
         assert str(caught.value).isascii()
 
 
 @pytest.mark.parametrize("prompt", [None, 5, b"hi", {"role": "user", "content": "hi"}, [], [system("a")], ["hi"]])
 def test_what_is_no_conversation_is_refused(prompt: object) -> None:
     with pytest.raises(NudgeError):
-        as_messages(prompt, None, "")  # type: ignore[arg-type]
+        as_messages(prompt)  # type: ignore[arg-type]
 
 
 def test_a_system_prompt_of_another_type_is_refused() -> None:
     with pytest.raises(NudgeError, match="system_prompt must be a text or None, not 5"):
-        as_messages("hi", 5, "")  # type: ignore[arg-type]
+        as_messages("hi", 5)  # type: ignore[arg-type]
 
 
 def test_a_bad_text_does_not_harm_the_model(tiny_word_pair: Pair) -> None:
@@ -74,5 +74,5 @@ def test_a_bad_text_does_not_harm_the_model(tiny_word_pair: Pair) -> None:
         assert lm.generate("the cat", max_new_tokens=8).text == before
         # A conversation of two system messages is read as it stands.
         messages = [system("a man"), {"role": "user", "content": "the cat"}, system("ran")]
-        assert [message["content"] for message in as_messages(messages, None, "")] == ["a man", "the cat", "ran"]
+        assert [message["content"] for message in as_messages(messages)] == ["a man", "the cat", "ran"]
         assert lm.generate(messages, max_new_tokens=4).text

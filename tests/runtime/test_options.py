@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pairs import Pair
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.runtime.choosing.sampling import Sampling
-from nudge_onnx.runtime.options import AnswerOptions
+from nudge_onnx.runtime.options import AnswerOptions, StreamOptions
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -41,6 +42,8 @@ class Unprintable:
         ("speculation", ["", "fast", "3", -1, 257, 1.0, True, None, [], np.array([1, 2])]),
         ("sampling", [{}, 0.7, "greedy", Sampling]),
         ("nudge_sampling", [{}, 0.7, "greedy", Sampling]),
+        ("system_prompt", [5, b"be kind", ["be kind"]]),
+        ("control_tokens", ["", "keep", 1, None, ["allow"]]),
     ],
 )
 def test_a_bad_argument_is_one_line_before_the_first_pass(lm: NudgedLM, name: str, values: list[object]) -> None:
@@ -73,16 +76,28 @@ def test_an_answer_without_a_seed_is_another_one_each_time(lm: NudgedLM) -> None
 
 
 def test_models_without_a_seed_draw_with_the_same_one(lm: NudgedLM) -> None:
-    asked = dict.fromkeys(("gamma", "policy", "gate", "draft_tokens", "max_new_tokens", "stop"))
-    options = AnswerOptions.of(
-        lm.bundle.manifest,
-        **asked,
-        mode="nudged",
-        speculation="auto",
-        sampling=Sampling(temperature=1, seed=None),
-        nudge_sampling=Sampling(temperature=2, seed=None),
+    options = AnswerOptions(
+        sampling=Sampling(temperature=1, seed=None), nudge_sampling=Sampling(temperature=2, seed=None)
     )
-    assert options.sampling["base"].seed == options.sampling["nudge"].seed is not None
+    assert options.sampling_of("base").seed == options.sampling_of("nudge").seed is not None
+    assert options.sampling_of("nudge").temperature == 2
+
+
+def test_the_options_of_a_call_are_those_of_the_object() -> None:
+    assert {field.name for field in dataclasses.fields(AnswerOptions)} == set(StreamOptions.__annotations__)
+
+
+def test_an_unknown_option_is_named_with_those_there_are(lm: NudgedLM) -> None:
+    for call in (lm.stream, lm.generate):
+        with pytest.raises(NudgeError, match=r"^there is no option 'gama', only gamma, policy, gate, draft_tokens, "):
+            call("the cat", gama=0.3)  # type: ignore[call-arg]
+
+
+def test_options_are_checked_by_themselves() -> None:
+    with pytest.raises(NudgeError, match=r"^gamma must be a number between 0 and 1, not 2$"):
+        AnswerOptions(gamma=2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        AnswerOptions().gamma = 0.1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_conversation_that_goes_on_finds_its_caches_though_another_began_alike
 def test_closing_frees_the_sessions_and_caches_at_once(tiny_token_pair: Pair) -> None:
     lm = NudgedLM.load(tiny_token_pair.bundle)
     lm.generate("the cat", max_new_tokens=12, gate=never)
-    kept = [weakref.ref(graph.session) for graph in lm._graphs.values()]  # type: ignore[union-attr]
+    kept = [weakref.ref(graph.session) for graph in lm._models.values()]  # type: ignore[union-attr]
     kept += [weakref.ref(reader) for readers in lm._pool._idle for reader in readers.values()]
     kept += [weakref.ref(tokenizer) for tokenizer in lm._tokenizers.values()]
     assert all(one() is not None for one in kept)
@@ -142,7 +142,7 @@ def resident() -> int:
 def test_a_stream_on_its_way_ends_and_then_frees_what_it_holds(tiny_token_pair: Pair) -> None:
     lm = NudgedLM.load(tiny_token_pair.bundle)
     whole = lm.generate("the cat", max_new_tokens=30, gate=never, stop="never said")
-    kept = [weakref.ref(graph.session) for graph in lm._graphs.values()]  # type: ignore[union-attr]
+    kept = [weakref.ref(graph.session) for graph in lm._models.values()]  # type: ignore[union-attr]
     begun = lm.stream("the cat", max_new_tokens=30, gate=never, stop="never said")
     waiting = lm.stream("the cat")
     next(begun)

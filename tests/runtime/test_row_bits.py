@@ -116,7 +116,7 @@ def turned(differs: Differs, run: Callable[..., Rows]) -> Callable[..., Rows]:
     def shifted(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
         rows, by = run(self, ids, first, last), differs(len(ids))
         if isinstance(rows, list):
-            size = self.graph.record.vocabulary_size
+            size = self.model.record.vocabulary_size
             return [Summary((row.argmax + by) % size, row.top1, row.log_sum_exp) for row in rows]
         return np.roll(rows, by, axis=-1)
 

@@ -7,18 +7,18 @@ namespace NudgeOnnx
     /// <summary>Keeps an answer's <see cref="Timings"/>; the caller's own time between pieces is not counted.</summary>
     internal sealed class Meter
     {
-        private readonly Readers _readers;
+        private readonly Memories _memories;
         private readonly Timings _timings;
         private readonly (long Fed, long Passes) _base;
         private readonly (long Fed, long Passes) _nudge;
         private readonly Stopwatch _clock = Stopwatch.StartNew();
 
-        internal Meter(Readers readers, Timings timings)
+        internal Meter(Memories memories, Timings timings)
         {
-            _readers = readers;
+            _memories = memories;
             _timings = timings;
-            _base = Counts(readers.Base);
-            _nudge = Counts(readers.Nudge);
+            _base = Counts(memories.Base);
+            _nudge = Counts(memories.Nudge);
         }
 
         /// <summary>Say that both prompts are in the caches.</summary>
@@ -42,16 +42,16 @@ namespace NudgeOnnx
         /// <summary>Bring the numbers of tokens and passes up to date.</summary>
         internal void Count()
         {
-            Count("base", _readers.Base, _base);
-            Count("nudge", _readers.Nudge, _nudge);
+            Count("base", _memories.Base, _base);
+            Count("nudge", _memories.Nudge, _nudge);
         }
 
-        private static (long Fed, long Passes) Counts(Reader reader) => (reader.Decoder.Fed, reader.Decoder.Passes);
+        private static (long Fed, long Passes) Counts(RememberedRows memory) => (memory.Decoder.Fed, memory.Decoder.Passes);
 
-        private void Count(string role, Reader reader, (long Fed, long Passes) before)
+        private void Count(string role, RememberedRows memory, (long Fed, long Passes) before)
         {
-            _timings.Fed[role] = reader.Decoder.Fed - before.Fed;
-            _timings.Passes[role] = reader.Decoder.Passes - before.Passes;
+            _timings.Fed[role] = memory.Decoder.Fed - before.Fed;
+            _timings.Passes[role] = memory.Decoder.Passes - before.Passes;
         }
     }
 }

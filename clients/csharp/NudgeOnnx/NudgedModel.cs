@@ -21,18 +21,18 @@ namespace NudgeOnnx
     /// </summary>
     public sealed class NudgedModel : IDisposable
     {
-        private static readonly string[] Voices = { "base", "nudge" };
+        private static readonly string[] Roles = { "base", "nudge" };
 
         private readonly Dictionary<string, Tokenizer> _tokenizers;
         private readonly Dictionary<string, Template> _templates;
-        private readonly ReaderPool _pool;
+        private readonly MemoryPool _pool;
         private readonly double _loadSeconds;
 
         private NudgedModel(
             Bundle bundle,
             Dictionary<string, Tokenizer> tokenizers,
             Dictionary<string, Template> templates,
-            ReaderPool pool,
+            MemoryPool pool,
             double loadSeconds)
         {
             Bundle = bundle;
@@ -62,18 +62,18 @@ namespace NudgeOnnx
             options ??= new LoadOptions();
             var clock = Stopwatch.StartNew();
             var bundle = Bundle.Open(folder);
-            var graphs = new Dictionary<string, Graph>();
+            var graphs = new Dictionary<string, ModelSession>();
             try
             {
-                foreach (var role in Voices)
+                foreach (var role in Roles)
                 {
-                    graphs[role] = Graph.Open(bundle, role, options);
+                    graphs[role] = ModelSession.Open(bundle, role, options);
                 }
                 var models = bundle.Manifest.Models;
-                var tokenizers = Voices.ToDictionary(
+                var tokenizers = Roles.ToDictionary(
                     role => role, role => Tokenizer.Open(bundle.PathOf(models[role].Tokenizer)));
-                var templates = Voices.ToDictionary(role => role, role => new Template(models[role].Prompt.Template));
-                var pool = new ReaderPool(graphs, options.KeptConversations);
+                var templates = Roles.ToDictionary(role => role, role => new Template(models[role].Prompt.Template));
+                var pool = new MemoryPool(graphs, options.KeptConversations);
                 return new NudgedModel(bundle, tokenizers, templates, pool, clock.Elapsed.TotalSeconds);
             }
             catch
@@ -170,15 +170,15 @@ namespace NudgeOnnx
             Action<FinishReason> finish)
         {
             timings.Load = _loadSeconds;
-            var readers = _pool.Lend(baseIds.Ids, nudgeIds.Ids);
-            var meter = new Meter(readers, timings);
+            var memories = _pool.Lend(baseIds.Ids, nudgeIds.Ids);
+            var meter = new Meter(memories, timings);
             try
             {
-                readers.Base.Start(request.Gate, request.Gamma, cancellation);
-                readers.Nudge.Start(request.Gate, request.Gamma, cancellation);
-                var pieces = Loop(request, readers, baseIds, nudgeIds);
-                readers.Base.Prefill(baseIds.Ids, baseIds.Blocks);
-                readers.Nudge.Prefill(nudgeIds.Ids, nudgeIds.Blocks);
+                memories.Base.Start(request.Gate, request.Gamma, cancellation);
+                memories.Nudge.Start(request.Gate, request.Gamma, cancellation);
+                var pieces = Loop(request, memories, baseIds, nudgeIds);
+                memories.Base.Prefill(baseIds.Ids, baseIds.Blocks);
+                memories.Nudge.Prefill(nudgeIds.Ids, nudgeIds.Blocks);
                 meter.Prefilled();
                 using var source = pieces.Run().GetEnumerator();
                 while (meter.Time(source.MoveNext))
@@ -190,27 +190,27 @@ namespace NudgeOnnx
             finally
             {
                 meter.Count();
-                _pool.Return(readers);
+                _pool.Return(memories);
             }
         }
 
-        private IPieces Loop(Request request, Readers readers, PromptIds baseIds, PromptIds nudgeIds)
+        private IPieces Loop(Request request, Memories memories, PromptIds baseIds, PromptIds nudgeIds)
         {
             var models = Bundle.Manifest.Models;
-            Writer WriterOf(string role, Reader reader, PromptIds ids) => request.SharesIds
-                ? new IdWriter(reader, ids, _tokenizers[role], models[role].EndTokenIds)
-                : (Writer)new TextWriter(reader, ids, _tokenizers[role], models[role].EndTokenIds);
+            Participant ParticipantOf(string role, RememberedRows memory, PromptIds ids) => request.SharesIds
+                ? new IdParticipant(memory, ids, _tokenizers[role], models[role].EndTokenIds)
+                : (Participant)new TextParticipant(memory, ids, _tokenizers[role], models[role].EndTokenIds);
             var loop = new NudgingLoop(
-                WriterOf("base", readers.Base, baseIds),
-                WriterOf("nudge", readers.Nudge, nudgeIds),
+                ParticipantOf("base", memories.Base, baseIds),
+                ParticipantOf("nudge", memories.Nudge, nudgeIds),
                 new Transcript(request.MaxNewTokens),
-                draft => request.SharesIds ? draft.TokenCuts() : draft.WordCuts(),
+                draft => request.SharesIds ? draft.TokenHandOvers() : draft.WordHandOvers(),
                 request.DraftTokens,
                 new Speculation(
-                    readers.Base.Decoder.ReadsAhead ? request.ReadAhead : 0,
-                    readers.Base.Decoder.Costs,
-                    readers.Nudge.Decoder.Costs),
-                request.ReadAhead != 0 && readers.Nudge.Decoder.ReadsAhead);
+                    memories.Base.Decoder.ReadsAhead ? request.ReadAhead : 0,
+                    memories.Base.Decoder.Costs,
+                    memories.Nudge.Decoder.Costs),
+                request.ReadAhead != 0 && memories.Nudge.Decoder.ReadsAhead);
             return request.Stop.Count == 0
                 ? loop
                 : (IPieces)new StopTexts(loop, request.Stop, source => _tokenizers[source == Source.Base ? "base" : "nudge"]);

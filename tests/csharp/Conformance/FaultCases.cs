@@ -18,11 +18,11 @@ namespace NudgeOnnx.Conformance
 
         internal static void Check(string bundle, Report report)
         {
-            using var graph = Graph.Open(Bundle.Open(bundle), "base", new LoadOptions());
+            using var graph = ModelSession.Open(Bundle.Open(bundle), "base", new LoadOptions());
             var ids = Enumerable.Range(0, Prompt).Select(at => (1 + 7919 * at) % graph.Record.VocabularySize).ToList();
             var passes = 0;
             string wanted;
-            using (var fresh = new Reader(graph))
+            using (var fresh = new RememberedRows(graph))
             {
                 wanted = Read(fresh, ids, () => passes++);
             }
@@ -30,14 +30,14 @@ namespace NudgeOnnx.Conformance
             {
                 foreach (var inside in new[] { false, true })
                 {
-                    using var reader = new Reader(graph);
+                    using var memory = new RememberedRows(graph);
                     var pass = 0;
                     try
                     {
-                        Read(reader, ids, () =>
+                        Read(memory, ids, () =>
                         {
                             var fails = pass++ == fault;
-                            reader.Decoder.Terminate(fails && inside);
+                            memory.Decoder.Terminate(fails && inside);
                             if (fails && !inside)
                             {
                                 throw new OperationCanceledException();
@@ -47,34 +47,34 @@ namespace NudgeOnnx.Conformance
                     }
                     catch (Exception error) when (error is OperationCanceledException or NudgeException)
                     {
-                        reader.Decoder.Terminate(false);
+                        memory.Decoder.Terminate(false);
                         // Behind the prompt a text goes on where it stood; else it begins anew.
-                        var goesOn = reader.Held.Count >= Prompt;
-                        var found = Read(reader, ids, () => { }, goesOn);
+                        var goesOn = memory.Held.Count >= Prompt;
+                        var found = Read(memory, ids, () => { }, goesOn);
                         report.Compare($"behind fault {fault}, inside: {inside}", wanted, found);
                     }
                 }
             }
         }
 
-        /// <summary>What a reader chooses behind a prompt, step by step, with a rewind on the way.</summary>
-        private static string Read(Reader reader, List<int> prompt, Action beforePass, bool goesOn = false)
+        /// <summary>What a memory chooses behind a prompt, step by step, with a rewind on the way.</summary>
+        private static string Read(RememberedRows memory, List<int> prompt, Action beforePass, bool goesOn = false)
         {
             var ids = new List<int>(prompt);
             var found = new List<string>();
             if (!goesOn)
             {
-                reader.Start(Gate.Top1, 0.5, default);
+                memory.Start(Gate.Top1, 0.5, default);
             }
-            reader.Decoder.BeforePass = beforePass;
+            memory.Decoder.BeforePass = beforePass;
             if (!goesOn)
             {
-                reader.Prefill(ids, new[] { 0, 1 });
+                memory.Prefill(ids, new[] { 0, 1 });
             }
             for (var step = 0; step < Steps; step++)
             {
                 // A guess that is right half of the time, so that some rows are rewound.
-                var choice = reader.Next(ids, new[] { step });
+                var choice = memory.Next(ids, new[] { step });
                 found.Add($"{choice.Token} {choice.Top1:R}");
                 ids.Add(step % 2 == 0 ? step : choice.Token);
             }

@@ -5,9 +5,9 @@ using NudgeOnnx.Text;
 namespace NudgeOnnx.Decoding
 {
     /// <summary>A place in a draft: before it stand some UTF-16 units of its text and some whole tokens.</summary>
-    internal readonly struct Cut
+    internal readonly struct HandOver
     {
-        internal Cut(int characters, int tokens, bool inside = false)
+        internal HandOver(int characters, int tokens, bool inside = false)
         {
             Characters = characters;
             Tokens = tokens;
@@ -57,57 +57,57 @@ namespace NudgeOnnx.Decoding
         /// <summary>The draft's text, without a character that it only begins.</summary>
         internal string Text { get; }
 
-        /// <summary>The cut behind its last token.</summary>
-        internal Cut Whole => new Cut(Text.Length, Ids.Count);
+        /// <summary>The hand-over behind its last token.</summary>
+        internal HandOver Whole => new HandOver(Text.Length, Ids.Count);
 
-        /// <summary>Ids, top-1 probabilities and text before a cut; a token that the cut splits is spelt anew.</summary>
-        internal (IReadOnlyList<int> Ids, IReadOnlyList<double?> Top1, string Text) UpTo(Cut cut)
+        /// <summary>Ids, top-1 probabilities and text before a hand-over; a token that it splits is spelt anew.</summary>
+        internal (IReadOnlyList<int> Ids, IReadOnlyList<double?> Top1, string Text) UpTo(HandOver handOver)
         {
-            var text = Text.Substring(0, cut.Characters);
-            if (cut.Inside)
+            var text = Text.Substring(0, handOver.Characters);
+            if (handOver.Inside)
             {
                 var ids = _tokenizer.EncodeInside(text);
                 return (ids, new double?[ids.Count], text);
             }
             return (
-                Ids.Take(cut.Tokens).ToArray(),
-                Top1.Take(cut.Tokens).Select(probability => (double?)probability).ToArray(),
+                Ids.Take(handOver.Tokens).ToArray(),
+                Top1.Take(handOver.Tokens).Select(probability => (double?)probability).ToArray(),
                 text);
         }
 
         /// <summary>Checkpoints of policy <c>word</c>: before the one space that leads each non-empty word but the first.</summary>
-        internal List<Cut> WordCuts()
+        internal List<HandOver> WordHandOvers()
         {
-            var cuts = new List<Cut>();
+            var handOvers = new List<HandOver>();
             var characters = 0;
             var seenWord = false;
             foreach (var word in Text.Split(' '))
             {
                 if (word.Length > 0 && seenWord)
                 {
-                    cuts.Add(At(characters - 1));
+                    handOvers.Add(At(characters - 1));
                 }
                 seenWord |= word.Length > 0;
                 characters += word.Length + 1;
             }
-            return cuts;
+            return handOvers;
         }
 
         /// <summary>Checkpoints of policy <c>token</c>: before each token but the first, unless inside a character.</summary>
-        internal List<Cut> TokenCuts() => _ends
+        internal List<HandOver> TokenHandOvers() => _ends
             .Take(_ends.Count - 1)
             .Select((end, index) => (end, index))
             .Where(entry => entry.end != null)
-            .Select(entry => new Cut(entry.end!.Value, entry.index + 1))
+            .Select(entry => new HandOver(entry.end!.Value, entry.index + 1))
             .ToList();
 
-        private Cut At(int characters)
+        private HandOver At(int characters)
         {
-            // Tokens that write nothing belong to what stands before the cut.
+            // Tokens that write nothing belong to what stands before the hand-over.
             var last = _ends.FindLastIndex(end => end == characters);
             return last >= 0
-                ? new Cut(characters, last + 1)
-                : new Cut(characters, _ends.Count(end => end < characters), inside: true);
+                ? new HandOver(characters, last + 1)
+                : new HandOver(characters, _ends.Count(end => end < characters), inside: true);
         }
     }
 }

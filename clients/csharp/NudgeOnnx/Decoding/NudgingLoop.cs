@@ -16,37 +16,37 @@ namespace NudgeOnnx.Decoding
         private const int LoopTokens = 16;
         private const int LoopWords = 5;
 
-        private readonly Writer _base;
-        private readonly Writer _nudge;
+        private readonly Participant _base;
+        private readonly Participant _nudge;
         private readonly Transcript _answer;
-        private readonly Func<Draft, List<Cut>> _cutsOf;
+        private readonly Func<Draft, List<HandOver>> _handOversOf;
         private readonly int _draftTokens;
         private readonly Speculation _speculation;
 
         /// <param name="baseModel">The base model.</param>
         /// <param name="nudgingModel">The nudging model.</param>
         /// <param name="answer">The answer, still empty.</param>
-        /// <param name="cutsOf">A draft's checkpoints.</param>
+        /// <param name="handOversOf">A draft's hand-overs.</param>
         /// <param name="draftTokens">The most tokens of one draft.</param>
         /// <param name="speculation">When to read ahead of the base model.</param>
         /// <param name="guessDrafts">Whether the nudging model may be asked about a guessed token, too.</param>
         internal NudgingLoop(
-            Writer baseModel,
-            Writer nudgingModel,
+            Participant baseModel,
+            Participant nudgingModel,
             Transcript answer,
-            Func<Draft, List<Cut>> cutsOf,
+            Func<Draft, List<HandOver>> handOversOf,
             int draftTokens,
             Speculation speculation,
             bool guessDrafts)
         {
             if (guessDrafts)
             {
-                nudgingModel.GuessFrom(new Habit(nudgingModel.Costs));
+                nudgingModel.GuessWith(new NGramGuesser(nudgingModel.Costs));
             }
             _base = baseModel;
             _nudge = nudgingModel;
             _answer = answer;
-            _cutsOf = cutsOf;
+            _handOversOf = handOversOf;
             _draftTokens = draftTokens;
             _speculation = speculation;
         }
@@ -93,8 +93,8 @@ namespace NudgeOnnx.Decoding
                     Finish = fits ? FinishReason.Stop : FinishReason.Length;
                     yield break;
                 }
-                var (cut, choice) = HandBack(draft); // 3
-                var text = draft.Text.Substring(0, cut.Characters);
+                var (handOver, choice) = HandOverIn(draft); // 3
+                var text = draft.Text.Substring(0, handOver.Characters);
                 offers = text == accepted ? offers + 1 : 1;
                 accepted = text;
                 if (offers == SameDrafts)
@@ -102,10 +102,10 @@ namespace NudgeOnnx.Decoding
                     Finish = FinishReason.Repetition;
                     yield break;
                 }
-                yield return Append(draft, cut);
+                yield return Append(draft, handOver);
                 if (choice is { } taken && !_answer.IsFull)
                 {
-                    foreach (var piece in Stretch(taken, Guess(draft, cut))) // 4
+                    foreach (var piece in Stretch(taken, Guess(draft, handOver))) // 4
                     {
                         yield return piece;
                     }
@@ -114,27 +114,27 @@ namespace NudgeOnnx.Decoding
             Finish = FinishReason.Length;
         }
 
-        private Piece Append(Draft draft, Cut cut)
+        private Piece Append(Draft draft, HandOver handOver)
         {
-            var (ids, top1, text) = draft.UpTo(cut);
+            var (ids, top1, text) = draft.UpTo(handOver);
             return _answer.Append(Source.Nudge, ids, top1, text, _nudge.Tokenizer);
         }
 
-        /// <summary>Where the draft is cut, and what the base model writes there if it takes over.</summary>
-        private (Cut Cut, Choice? Choice) HandBack(Draft draft)
+        /// <summary>Where the draft ends, and what the base model writes there if it takes over.</summary>
+        private (HandOver At, Choice? Choice) HandOverIn(Draft draft)
         {
-            var cuts = _cutsOf(draft);
+            var handOvers = _handOversOf(draft);
             var whole = _base.Ids(_answer, draft, default, draft.Whole);
-            foreach (var cut in cuts)
+            foreach (var handOver in handOvers)
             {
-                var ids = _base.Ids(_answer, draft, default, cut);
+                var ids = _base.Ids(_answer, draft, default, handOver);
                 var choice = Ask(ids, RestOf(whole, ids));
-                if (choice.Certain || Agrees(choice, draft.Text.Substring(cut.Characters)))
+                if (choice.Certain || Agrees(choice, draft.Text.Substring(handOver.Characters)))
                 {
-                    return (cut, choice);
+                    return (handOver, choice);
                 }
             }
-            return (cuts.Count > 0 ? cuts[cuts.Count - 1] : draft.Whole, null);
+            return (handOvers.Count > 0 ? handOvers[handOvers.Count - 1] : draft.Whole, null);
         }
 
         private bool Agrees(Choice choice, string rest)
@@ -170,7 +170,7 @@ namespace NudgeOnnx.Decoding
                     guess = guess.Count > 0 ? guess : FreshGuess(ids);
                 }
                 choice = Ask(ids, guess);
-                // Inside a character the pen stays here, certain or not.
+                // Inside a character the turn does not end, certain or not.
                 if (!choice.Certain && open.IsEmpty)
                 {
                     yield break;
@@ -207,10 +207,10 @@ namespace NudgeOnnx.Decoding
         }
 
         /// <summary>The rest of a draft as the base model would spell it after the answer so far.</summary>
-        private List<int> Guess(Draft draft, Cut cut)
+        private List<int> Guess(Draft draft, HandOver handOver)
         {
             var ids = _base.Ids(_answer);
-            return RestOf(_base.Ids(_answer, draft, cut, draft.Whole), ids);
+            return RestOf(_base.Ids(_answer, draft, handOver, draft.Whole), ids);
         }
 
         /// <summary>A new draft ahead of the base model, where that pays and its next choice is not known yet.</summary>
@@ -234,7 +234,7 @@ namespace NudgeOnnx.Decoding
 
         /// <summary>What stands behind <paramref name="start"/> in <paramref name="whole"/>, if that begins with it.</summary>
         private static List<int> RestOf(List<int> whole, List<int> start) =>
-            Reader.CommonPrefix(whole, start) == start.Count
+            RememberedRows.CommonPrefix(whole, start) == start.Count
                 ? whole.GetRange(start.Count, whole.Count - start.Count)
                 : new List<int>();
     }

@@ -14,9 +14,9 @@ namespace NudgeOnnx.Inference
         private readonly OrtMemoryInfo? _deviceMemory;
         private readonly OrtAllocator? _deviceAllocator;
 
-        internal CacheTensors(Graph graph)
+        internal CacheTensors(ModelSession model)
         {
-            _shape = graph.Record.Cache;
+            _shape = model.Record.Cache;
             (_type, _itemSize) = _shape.Dtype switch
             {
                 "float32" => (TensorElementType.Float, 4),
@@ -24,10 +24,10 @@ namespace NudgeOnnx.Inference
                 "int8" => (TensorElementType.Int8, 1),
                 _ => throw new BundleException($"the cache type {_shape.Dtype} is not supported by this library"),
             };
-            if (Providers.IsCuda(graph.Provider))
+            if (Providers.IsCuda(model.Provider))
             {
                 _deviceMemory = new OrtMemoryInfo("Cuda", OrtAllocatorType.DeviceAllocator, 0, OrtMemType.Default);
-                _deviceAllocator = new OrtAllocator(graph.Session, _deviceMemory);
+                _deviceAllocator = new OrtAllocator(model.Session, _deviceMemory);
             }
         }
 

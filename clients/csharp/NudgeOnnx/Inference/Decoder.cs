@@ -16,7 +16,7 @@ namespace NudgeOnnx.Inference
         // Most ids of a pass: between passes a cancelled stream ends.
         private const int LongestPass = 512;
 
-        private readonly Graph _graph;
+        private readonly ModelSession _model;
         private readonly KvCache _cache;
         private readonly RunOptions _runOptions = new RunOptions();
         private readonly List<int> _ids = new List<int>();
@@ -28,15 +28,15 @@ namespace NudgeOnnx.Inference
         private readonly int? _promptRows;
         private long[] _ones = Array.Empty<long>();
 
-        /// <param name="graph">The graph.</param>
+        /// <param name="model">The model.</param>
         /// <param name="rows">Which of its passes share bits; <c>null</c>: as was found.</param>
-        internal Decoder(Graph graph, RowBits? rows = null)
+        internal Decoder(ModelSession model, RowBits? rows = null)
         {
-            _graph = graph;
-            _cache = KvCache.Make(graph);
-            _edges = new Edges(graph.Record);
-            _promptRows = graph.Record.PromptRows;
-            var bits = rows ?? graph.Rows;
+            _model = model;
+            _cache = KvCache.Make(model);
+            _edges = new Edges(model.Record);
+            _promptRows = model.Record.PromptRows;
+            var bits = rows ?? model.Rows;
             // ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
             // differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not.
             _leastRows = bits == RowBits.Pairs ? 2 : 1;
@@ -45,7 +45,7 @@ namespace NudgeOnnx.Inference
             // Whether the rows of a large pass have other bits than those of a smaller one.
             _inBlocks = _singly || _edges.Segmented || _promptRows != null;
             // What a pass is filled up with is written, too.
-            ContextLength = graph.Record.ContextLength - (_leastRows - 1);
+            ContextLength = model.Record.ContextLength - (_leastRows - 1);
             Costs = new Costs(_leastRows);
         }
 
@@ -240,7 +240,7 @@ namespace NudgeOnnx.Inference
         /// <returns>Where the first of them is in <paramref name="outputs"/>.</returns>
         private int Run(List<int> ids, int first, int last, Outputs outputs)
         {
-            var io = _graph.Record.Io;
+            var io = _model.Record.Io;
             var (past, fresh, binding) = (Length, ids.Count, outputs.Binding);
             // A binding does not keep managed memory in place; these do, until the pass is over.
             var held = new List<OrtValue> { Bind(binding, io.InputIds, ids.Select(id => (long)id).ToArray(), 1, fresh) };
@@ -278,11 +278,11 @@ namespace NudgeOnnx.Inference
         {
             try
             {
-                _graph.Session.RunWithBinding(_runOptions, binding);
+                _model.Session.RunWithBinding(_runOptions, binding);
             }
             catch (OnnxRuntimeException error)
             {
-                throw new NudgeException($"the {_graph.Role} model failed: {error.Message.Split('\n')[0]}");
+                throw new NudgeException($"the {_model.Role} model failed: {error.Message.Split('\n')[0]}");
             }
         }
 

@@ -8,10 +8,10 @@ namespace NudgeOnnx.Inference
     /// <summary>Keys and values of some positions, bound to a session's inputs and outputs for each pass.</summary>
     internal abstract class KvCache : IDisposable
     {
-        private protected KvCache(Graph graph)
+        private protected KvCache(ModelSession model)
         {
-            Names = graph.CacheNames().ToList();
-            Tensors = new CacheTensors(graph);
+            Names = model.CacheNames().ToList();
+            Tensors = new CacheTensors(model);
         }
 
         /// <summary>Positions in the cache.</summary>
@@ -24,10 +24,10 @@ namespace NudgeOnnx.Inference
         private protected List<OrtValue> Values { get; set; } = new List<OrtValue>();
 
         /// <summary>The cache that suits a graph.</summary>
-        internal static KvCache Make(Graph graph) => graph.Record.Cache.Kind switch
+        internal static KvCache Make(ModelSession model) => model.Record.Cache.Kind switch
         {
-            "in_place" => new InPlaceCache(graph),
-            "growing" => new GrowingCache(graph),
+            "in_place" => new InPlaceCache(model),
+            "growing" => new GrowingCache(model),
             var kind => throw new BundleException($"the cache kind {kind} is not supported by this library"),
         };
 
@@ -72,9 +72,9 @@ namespace NudgeOnnx.Inference
         private int _capacity;
         private OrtIoBinding? _bound;
 
-        internal InPlaceCache(Graph graph) : base(graph)
+        internal InPlaceCache(ModelSession model) : base(model)
         {
-            _limit = graph.Record.ContextLength;
+            _limit = model.Record.ContextLength;
         }
 
         internal override void Bind(OrtIoBinding binding, int fresh)
@@ -144,7 +144,7 @@ namespace NudgeOnnx.Inference
     /// </summary>
     internal sealed class GrowingCache : KvCache
     {
-        internal GrowingCache(Graph graph) : base(graph)
+        internal GrowingCache(ModelSession model) : base(model)
         {
             Values = Names.Select(_ => Tensors.OnHost(0)).ToList();
         }

@@ -23,18 +23,18 @@ namespace NudgeOnnx.Inference
     /// <summary>What the passes of one answer give back for their rows: buffers, bound to a binding of their own.</summary>
     internal abstract class Outputs : IDisposable
     {
-        private protected Outputs(Graph graph)
+        private protected Outputs(ModelSession model)
         {
-            Binding = graph.Session.CreateIoBinding();
+            Binding = model.Session.CreateIoBinding();
         }
 
         internal OrtIoBinding Binding { get; }
 
         /// <summary>What a gate asks for: a graph's uncertainty head, where there is one and it tells enough, or logits.</summary>
-        internal static Outputs Make(Graph graph, Gate gate, double gamma) =>
-            gate == Gate.Top1 && graph.Record.Io is { Top1Id: { } id, Top1Probability: { } probability }
-                ? new HeadOutputs(graph, id, probability, gamma)
-                : new LogitsOutputs(graph, gate, gamma);
+        internal static Outputs Make(ModelSession model, Gate gate, double gamma) =>
+            gate == Gate.Top1 && model.Record.Io is { Top1Id: { } id, Top1Probability: { } probability }
+                ? new HeadOutputs(model, id, probability, gamma)
+                : new LogitsOutputs(model, gate, gamma);
 
         /// <summary>Bind room for so many rows.</summary>
         internal abstract void Bind(int rows);
@@ -53,20 +53,20 @@ namespace NudgeOnnx.Inference
         // Rows that a draft can have; more than these are a prefill.
         private const int MostKeptRows = 32;
 
-        private readonly Graph _graph;
+        private readonly ModelSession _model;
         private readonly Gate _gate;
         private readonly double _gamma;
         private float[] _logits = Array.Empty<float>();
         private OrtValue? _tensor;
 
-        internal LogitsOutputs(Graph graph, Gate gate, double gamma) : base(graph)
+        internal LogitsOutputs(ModelSession model, Gate gate, double gamma) : base(model)
         {
-            _graph = graph;
+            _model = model;
             _gate = gate;
             _gamma = gamma;
         }
 
-        private int Vocabulary => _graph.Record.VocabularySize;
+        private int Vocabulary => _model.Record.VocabularySize;
 
         internal override void Bind(int rows)
         {
@@ -78,12 +78,12 @@ namespace NudgeOnnx.Inference
             _tensor?.Dispose();
             _tensor = OrtValue.CreateTensorValueFromMemory(
                 OrtMemoryInfo.DefaultInstance, _logits.AsMemory(0, size), new long[] { 1, rows, Vocabulary });
-            Binding.BindOutput(_graph.Record.Io.Logits, _tensor);
+            Binding.BindOutput(_model.Record.Io.Logits, _tensor);
         }
 
         internal override Choice Choose(int row)
         {
-            var softmax = new Softmax(_logits.AsSpan(row * Vocabulary, Vocabulary), _graph.Role);
+            var softmax = new Softmax(_logits.AsSpan(row * Vocabulary, Vocabulary), _model.Role);
             return new Choice(softmax.ArgMax, softmax.Top1, Gates.IsCertain(_gate, softmax, _gamma));
         }
 
@@ -110,9 +110,9 @@ namespace NudgeOnnx.Inference
         private OrtValue? _idTensor;
         private OrtValue? _probabilityTensor;
 
-        internal HeadOutputs(Graph graph, string idName, string probabilityName, double gamma) : base(graph)
+        internal HeadOutputs(ModelSession model, string idName, string probabilityName, double gamma) : base(model)
         {
-            _model = graph.Role;
+            _model = model.Role;
             _idName = idName;
             _probabilityName = probabilityName;
             _gamma = gamma;

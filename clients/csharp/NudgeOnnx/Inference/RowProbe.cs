@@ -25,38 +25,38 @@ namespace NudgeOnnx.Inference
 
         /// <summary>Ask a graph.</summary>
         /// <exception cref="NudgeException">It cannot run.</exception>
-        internal static RowBits Find(Graph graph)
+        internal static RowBits Find(ModelSession model)
         {
-            var record = graph.Record;
+            var record = model.Record;
             if (record.Passes.Contains("window-attention") && record.Windows is null)
             {
                 return RowBits.None; // exported when manifests did not say where such attention changes
             }
             // Products of floats inside attention never take a row by itself.
             var ways = record.Cache.Dtype == "int8" ? new[] { RowBits.All, RowBits.Pairs } : new[] { RowBits.Pairs };
-            return ways.Where(way => Holds(graph, way)).Append(RowBits.None).First();
+            return ways.Where(way => Holds(model, way)).Append(RowBits.None).First();
         }
 
-        private static bool Holds(Graph graph, RowBits way)
+        private static bool Holds(ModelSession model, RowBits way)
         {
-            var rounds = (int)Math.Min(MostRounds, WeightsOfRounds / (graph.Record.Parameters ?? WeightsOfRounds));
+            var rounds = (int)Math.Min(MostRounds, WeightsOfRounds / (model.Record.Parameters ?? WeightsOfRounds));
             var places = Places.Concat(Enumerable.Repeat((Past: 0, Sizes), rounds)).ToList();
-            if (graph.Provider != "cpu")
+            if (model.Provider != "cpu")
             {
                 places.Add((0, MoreSizes));
             }
-            using var decoder = new Decoder(graph, way);
+            using var decoder = new Decoder(model, way);
             var fitting = places.Where(place => place.Past + place.Sizes.Sum() <= decoder.ContextLength).ToList();
             return fitting.Count > 0
-                && fitting.Select((place, number) => Agrees(graph, decoder, place.Past, place.Sizes, 1 + 257 * number))
+                && fitting.Select((place, number) => Agrees(model, decoder, place.Past, place.Sizes, 1 + 257 * number))
                     .All(agrees => agrees);
         }
 
         /// <summary>Whether ids behind some positions say the same in passes of these sizes as in one pass of all.</summary>
-        private static bool Agrees(Graph graph, Decoder decoder, int past, int[] sizes, int first)
+        private static bool Agrees(ModelSession model, Decoder decoder, int past, int[] sizes, int first)
         {
-            var ids = Enumerable.Range(0, sizes.Sum()).Select(at => (first + 7919 * at) % graph.Record.VocabularySize).ToList();
-            using var outputs = new RawOutputs(graph);
+            var ids = Enumerable.Range(0, sizes.Sum()).Select(at => (first + 7919 * at) % model.Record.VocabularySize).ToList();
+            using var outputs = new RawOutputs(model);
             decoder.Pretend(past);
             decoder.Feed(ids, ids.Count, outputs);
             var together = outputs.TakeRows();
@@ -73,21 +73,21 @@ namespace NudgeOnnx.Inference
         /// <summary>All that a pass says of its rows, as bytes: logits, and the uncertainty head where there is one.</summary>
         private sealed class RawOutputs : Outputs
         {
-            private readonly Graph _graph;
+            private readonly ModelSession _model;
             private readonly List<(string Name, OrtValue Value, Func<int, byte[]> Row)> _bound =
                 new List<(string, OrtValue, Func<int, byte[]>)>();
             private List<byte[]> _rows = new List<byte[]>();
 
-            internal RawOutputs(Graph graph) : base(graph)
+            internal RawOutputs(ModelSession model) : base(model)
             {
-                _graph = graph;
+                _model = model;
             }
 
             internal override void Bind(int rows)
             {
                 Release();
-                var io = _graph.Record.Io;
-                Bind<float>(io.Logits, rows, _graph.Record.VocabularySize);
+                var io = _model.Record.Io;
+                Bind<float>(io.Logits, rows, _model.Record.VocabularySize);
                 if (io is { Top1Id: { } id, Top1Probability: { } probability, LogSumExp: { } sum })
                 {
                     Bind<long>(id, rows, 0);

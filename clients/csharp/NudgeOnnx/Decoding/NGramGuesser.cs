@@ -6,7 +6,7 @@ using NudgeOnnx.Inference;
 namespace NudgeOnnx.Decoding
 {
     /// <summary>What followed the last one or two tokens before: a guess for a second row, where that pays.</summary>
-    internal sealed class Habit
+    internal sealed class NGramGuesser
     {
         private const double Forget = 0.1;
 
@@ -17,7 +17,7 @@ namespace NudgeOnnx.Decoding
         private (int At, int Id)? _open;
 
         /// <param name="costs">What passes of the model cost.</param>
-        internal Habit(Costs costs)
+        internal NGramGuesser(Costs costs)
         {
             _costs = costs;
         }
@@ -30,7 +30,7 @@ namespace NudgeOnnx.Decoding
                 _hits += Forget * ((ids[open.At] == open.Id ? 1 : 0) - _hits);
                 _open = null;
             }
-            for (var end = Reader.CommonPrefix(_known, ids); end < ids.Count; end++)
+            for (var end = RememberedRows.CommonPrefix(_known, ids); end < ids.Count; end++)
             {
                 foreach (var order in new[] { 1, 2 }.Where(order => end >= order))
                 {

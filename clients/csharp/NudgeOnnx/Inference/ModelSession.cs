@@ -8,9 +8,9 @@ using NudgeOnnx.Bundles;
 namespace NudgeOnnx.Inference
 {
     /// <summary>An open session, the record that describes its inputs, and the provider that runs it.</summary>
-    internal sealed class Graph : IDisposable
+    internal sealed class ModelSession : IDisposable
     {
-        private Graph(string role, ModelRecord record, InferenceSession session, string provider)
+        private ModelSession(string role, ModelRecord record, InferenceSession session, string provider)
         {
             Role = role;
             Record = record;
@@ -32,7 +32,7 @@ namespace NudgeOnnx.Inference
         /// <summary>Open the graph of one model of a bundle.</summary>
         /// <exception cref="ProviderException">No wanted provider loads.</exception>
         /// <exception cref="BundleException">ONNX Runtime refuses the graph.</exception>
-        internal static Graph Open(Bundle bundle, string role, LoadOptions options)
+        internal static ModelSession Open(Bundle bundle, string role, LoadOptions options)
         {
             var record = bundle.Manifest.Models[role];
             using var settings = new SessionOptions();
@@ -51,9 +51,9 @@ namespace NudgeOnnx.Inference
                 throw new BundleException(
                     $"{record.Graph} lacks the input {missing} that its manifest names; export it again");
             }
-            var graph = new Graph(role, record, session, provider);
-            graph.Rows = graph.Remembered(new RowMemory(bundle, record, provider, options));
-            return graph;
+            var model = new ModelSession(role, record, session, provider);
+            model.Rows = model.Remembered(new RowMemory(bundle, record, provider, options));
+            return model;
         }
 
         /// <summary>Names of the cache's inputs and outputs, in pairs: key and value of each layer.</summary>

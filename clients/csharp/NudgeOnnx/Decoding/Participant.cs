@@ -5,16 +5,16 @@ using NudgeOnnx.Text;
 
 namespace NudgeOnnx.Decoding
 {
-    /// <summary>A model in its part of an answer: its prompt, its way of spelling the shared text, and its reader.</summary>
-    internal abstract class Writer
+    /// <summary>A model in its part of an answer: its prompt, its way of spelling the shared text, and its memory.</summary>
+    internal abstract class Participant
     {
-        private readonly Reader _reader;
+        private readonly RememberedRows _memory;
         private readonly HashSet<int> _ends;
-        private Habit? _habit;
+        private NGramGuesser? _guesser;
 
-        private protected Writer(Reader reader, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
+        private protected Participant(RememberedRows memory, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
         {
-            _reader = reader;
+            _memory = memory;
             _ends = new HashSet<int>(ends);
             Prompt = prompt;
             Tokenizer = tokenizer;
@@ -23,24 +23,24 @@ namespace NudgeOnnx.Decoding
         internal Tokenizer Tokenizer { get; }
 
         /// <summary>What the model's passes cost.</summary>
-        internal Costs Costs => _reader.Decoder.Costs;
+        internal Costs Costs => _memory.Decoder.Costs;
 
         private protected PromptIds Prompt { get; }
 
         /// <summary>Draft with guesses: fewer passes for the same draft.</summary>
-        internal void GuessFrom(Habit habit) => _habit = habit;
+        internal void GuessWith(NGramGuesser guesser) => _guesser = guesser;
 
-        /// <summary>The model's ids for prompt and answer, as it sees them when it receives the pen.</summary>
+        /// <summary>The model's ids for prompt and answer, as it sees them when it takes its turn.</summary>
         internal abstract List<int> Ids(Transcript answer);
 
-        /// <summary>The same, followed by what a draft says between two cuts.</summary>
-        internal abstract List<int> Ids(Transcript answer, Draft draft, Cut begin, Cut end);
+        /// <summary>The same, followed by what a draft says between two hand-overs.</summary>
+        internal abstract List<int> Ids(Transcript answer, Draft draft, HandOver begin, HandOver end);
 
         /// <summary>The model's choice after <paramref name="ids"/>; <paramref name="ahead"/> is what may come then.</summary>
-        internal Choice Next(IReadOnlyList<int> ids, IEnumerable<int>? ahead = null) => _reader.Next(ids, ahead);
+        internal Choice Next(IReadOnlyList<int> ids, IEnumerable<int>? ahead = null) => _memory.Next(ids, ahead);
 
         /// <summary>Whether the choice after <paramref name="ids"/> was read already.</summary>
-        internal bool Knows(IReadOnlyList<int> ids) => _reader.Knows(ids);
+        internal bool Knows(IReadOnlyList<int> ids) => _memory.Knows(ids);
 
         /// <summary>Whether the choice is to end.</summary>
         internal bool Ends(Choice choice) => _ends.Contains(choice.Token);
@@ -59,8 +59,8 @@ namespace NudgeOnnx.Decoding
             var ended = false;
             while (top1.Count < length || Utf8Text.Open(data.ToArray()) > 0)
             {
-                _habit?.Learn(ids);
-                var choice = Next(ids, _habit?.Guess(ids));
+                _guesser?.Learn(ids);
+                var choice = Next(ids, _guesser?.Guess(ids));
                 if (Ends(choice))
                 {
                     ended = true;
@@ -75,10 +75,10 @@ namespace NudgeOnnx.Decoding
     }
 
     /// <summary>A model that shares the answer as text, so that any two tokenizers go together (policy <c>word</c>).</summary>
-    internal sealed class TextWriter : Writer
+    internal sealed class TextParticipant : Participant
     {
-        internal TextWriter(Reader reader, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
-            : base(reader, prompt, tokenizer, ends)
+        internal TextParticipant(RememberedRows memory, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
+            : base(memory, prompt, tokenizer, ends)
         {
         }
 
@@ -88,21 +88,21 @@ namespace NudgeOnnx.Decoding
             return Prompt.Encode(answer.Text);
         }
 
-        internal override List<int> Ids(Transcript answer, Draft draft, Cut begin, Cut end) => Prompt.Encode(
+        internal override List<int> Ids(Transcript answer, Draft draft, HandOver begin, HandOver end) => Prompt.Encode(
             answer.Text + draft.Text.Substring(begin.Characters, end.Characters - begin.Characters));
     }
 
     /// <summary>A model that shares its vocabulary with the other one, so that ids pass over as they are (<c>token</c>).</summary>
-    internal sealed class IdWriter : Writer
+    internal sealed class IdParticipant : Participant
     {
-        internal IdWriter(Reader reader, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
-            : base(reader, prompt, tokenizer, ends)
+        internal IdParticipant(RememberedRows memory, PromptIds prompt, Tokenizer tokenizer, IEnumerable<int> ends)
+            : base(memory, prompt, tokenizer, ends)
         {
         }
 
         internal override List<int> Ids(Transcript answer) => Prompt.Ids.Concat(answer.Ids).ToList();
 
-        internal override List<int> Ids(Transcript answer, Draft draft, Cut begin, Cut end) =>
+        internal override List<int> Ids(Transcript answer, Draft draft, HandOver begin, HandOver end) =>
             Ids(answer).Concat(draft.Ids.Skip(begin.Tokens).Take(end.Tokens - begin.Tokens)).ToList();
     }
 }

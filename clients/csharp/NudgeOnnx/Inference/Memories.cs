@@ -4,25 +4,25 @@ using System.Linq;
 
 namespace NudgeOnnx.Inference
 {
-    /// <summary>The readers of one conversation: one for each model that takes part.</summary>
-    internal sealed class Readers : IDisposable
+    /// <summary>The memories of one conversation: one for each model that takes part.</summary>
+    internal sealed class Memories : IDisposable
     {
-        internal Readers(IReadOnlyDictionary<string, Graph> graphs)
+        internal Memories(IReadOnlyDictionary<string, ModelSession> models)
         {
-            Base = new Reader(graphs["base"]);
-            Nudge = new Reader(graphs["nudge"]);
+            Base = new RememberedRows(models["base"]);
+            Nudge = new RememberedRows(models["nudge"]);
         }
 
-        internal Reader Base { get; }
+        internal RememberedRows Base { get; }
 
-        internal Reader Nudge { get; }
+        internal RememberedRows Nudge { get; }
 
         /// <summary>Positions in the caches.</summary>
         internal int Held => Base.Held.Count + Nudge.Held.Count;
 
         /// <summary>How many of these ids the caches hold already.</summary>
         internal int Shared(IReadOnlyList<int> baseIds, IReadOnlyList<int> nudgeIds) =>
-            Reader.CommonPrefix(Base.Held, baseIds) + Reader.CommonPrefix(Nudge.Held, nudgeIds);
+            RememberedRows.CommonPrefix(Base.Held, baseIds) + RememberedRows.CommonPrefix(Nudge.Held, nudgeIds);
 
         /// <inheritdoc/>
         public void Dispose()
@@ -33,42 +33,42 @@ namespace NudgeOnnx.Inference
     }
 
     /// <summary>
-    /// Open graphs and the readers that lie idle: conversations may alternate and find what they left, and streams never
+    /// Open models and the memories that lie idle: conversations may alternate and find what they left, and streams never
     /// share. Safe for several threads.
     /// </summary>
-    internal sealed class ReaderPool : IDisposable
+    internal sealed class MemoryPool : IDisposable
     {
-        private readonly IReadOnlyDictionary<string, Graph> _graphs;
+        private readonly IReadOnlyDictionary<string, ModelSession> _models;
         private readonly int _kept;
         private readonly object _lock = new object();
-        private readonly List<Readers> _idle = new List<Readers>();
+        private readonly List<Memories> _idle = new List<Memories>();
         private int _lent;
         private bool _closed;
 
-        /// <param name="graphs">Graphs by role; the pool disposes them.</param>
-        /// <param name="kept">How many idle readers are kept.</param>
-        internal ReaderPool(IReadOnlyDictionary<string, Graph> graphs, int kept)
+        /// <param name="models">Models by role; the pool disposes them.</param>
+        /// <param name="kept">How many idle memories are kept.</param>
+        internal MemoryPool(IReadOnlyDictionary<string, ModelSession> models, int kept)
         {
-            _graphs = graphs;
+            _models = models;
             _kept = Math.Max(1, kept);
         }
 
         /// <summary>The provider that each model runs on, by role.</summary>
         internal IReadOnlyDictionary<string, string> Providers =>
-            _graphs.ToDictionary(entry => entry.Key, entry => entry.Value.Provider);
+            _models.ToDictionary(entry => entry.Key, entry => entry.Value.Provider);
 
         /// <summary>Which passes share bits where each model runs, by role.</summary>
         internal IReadOnlyDictionary<string, RowBits> Rows =>
-            _graphs.ToDictionary(entry => entry.Key, entry => entry.Value.Rows);
+            _models.ToDictionary(entry => entry.Key, entry => entry.Value.Rows);
 
-        /// <summary>The idle readers that hold most of these prompts, or fresh ones where none holds much.</summary>
-        internal Readers Lend(IReadOnlyList<int> baseIds, IReadOnlyList<int> nudgeIds)
+        /// <summary>The idle memories that hold most of these prompts, or fresh ones where none holds much.</summary>
+        internal Memories Lend(IReadOnlyList<int> baseIds, IReadOnlyList<int> nudgeIds)
         {
             lock (_lock)
             {
                 ThrowIfClosed();
                 _lent++;
-                var best = _idle.OrderByDescending(readers => readers.Shared(baseIds, nudgeIds)).FirstOrDefault();
+                var best = _idle.OrderByDescending(memories => memories.Shared(baseIds, nudgeIds)).FirstOrDefault();
                 if (best != null && 2 * best.Shared(baseIds, nudgeIds) < best.Held)
                 {
                     // It holds another conversation, which may come back; where room is short the oldest one gives way.
@@ -76,20 +76,20 @@ namespace NudgeOnnx.Inference
                 }
                 if (best is null)
                 {
-                    return new Readers(_graphs);
+                    return new Memories(_models);
                 }
                 _idle.Remove(best);
                 return best;
             }
         }
 
-        /// <summary>Give readers back; the least recently used are dropped where there are too many.</summary>
-        internal void Return(Readers readers)
+        /// <summary>Give memories back; the least recently used are dropped where there are too many.</summary>
+        internal void Return(Memories memories)
         {
             lock (_lock)
             {
                 _lent--;
-                _idle.Add(readers);
+                _idle.Add(memories);
                 while (_idle.Count > (_closed ? 0 : _kept))
                 {
                     _idle[0].Dispose();
@@ -115,7 +115,7 @@ namespace NudgeOnnx.Inference
                 if (!_closed)
                 {
                     _closed = true;
-                    _idle.ForEach(readers => readers.Dispose());
+                    _idle.ForEach(memories => memories.Dispose());
                     _idle.Clear();
                     CloseGraphs();
                 }
@@ -126,9 +126,9 @@ namespace NudgeOnnx.Inference
         {
             if (_closed && _lent == 0)
             {
-                foreach (var graph in _graphs.Values)
+                foreach (var model in _models.Values)
                 {
-                    graph.Dispose();
+                    model.Dispose();
                 }
             }
         }

@@ -11,20 +11,20 @@ namespace NudgeOnnx.Inference
     /// say what is likely to come next; those rows are read in the same pass and remembered. Asking is the same with and
     /// without, so reading ahead cannot change an answer. Not for two threads at once.
     /// </summary>
-    internal sealed class Reader : IDisposable
+    internal sealed class RememberedRows : IDisposable
     {
         // A prompt that shares less than this with a cache (a BOS, the beginning of a template) is read as if it shared nothing.
         private const int WorthKeeping = 16;
 
         private readonly List<int> _held = new List<int>();
         private readonly List<Choice?> _choices = new List<Choice?>();
-        private readonly Graph _graph;
+        private readonly ModelSession _model;
         private Outputs? _outputs;
 
-        internal Reader(Graph graph)
+        internal RememberedRows(ModelSession model)
         {
-            _graph = graph;
-            Decoder = new Decoder(graph);
+            _model = model;
+            Decoder = new Decoder(model);
         }
 
         internal Decoder Decoder { get; }
@@ -44,7 +44,7 @@ namespace NudgeOnnx.Inference
         {
             Decoder.BeforePass = cancellation.ThrowIfCancellationRequested;
             _outputs?.Dispose();
-            _outputs = Outputs.Make(_graph, gate, gamma);
+            _outputs = Outputs.Make(_model, gate, gamma);
             for (var i = 0; i < _choices.Count; i++)
             {
                 _choices[i] = null;
