@@ -50,7 +50,7 @@ def genai_model(checkpoint: Path, role: str, title: str, precision: str, options
     return once(_named(checkpoint, role, f"genai {title}"), make)
 
 
-def optimum_export(checkpoint: Path, role: str) -> Path:
+def optimum_export(checkpoint: Path, _role: str) -> Path:
     """The folder that Optimum exports; the exporter here begins with the very same."""
     return optimum_graph(checkpoint, EXPORTS).parent
 

@@ -28,7 +28,7 @@ class Variant:
 
 
 def _ours(precision: str) -> Variant:
-    def model(role: str) -> Path:
+    def model(_role: str) -> Path:
         return there(BUNDLES / precision)
 
     def files(role: str) -> tuple[Path, ...]:

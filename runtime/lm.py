@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -21,7 +21,7 @@ from .loading import open_models
 from .modes import Request
 from .nudging.results import Answer, Timings
 from .options import ROLES_OF_MODE, AnswerOptions, StreamOptions
-from .sessions.model_session import RowBits
+from .sessions.model_session import ModelSession, RowBits
 from .sessions.providers import ProviderSpec
 from .stream import Stream
 from .system.memory import peak_memory, return_freed_memory
@@ -36,6 +36,10 @@ _MOST_THREADS = 1024
 _MOST_CACHE_MIB = 2**40
 
 
+def _memory_of(model: ModelSession) -> RememberedRows[Any]:
+    return RememberedRows(Decoder(model))
+
+
 class NudgedLM:
     """A base model and a nudging model, open and ready. Threads may share it, each with its own stream.
 
@@ -44,14 +48,29 @@ class NudgedLM:
         print(piece.text, end="")
     """
 
-    def __init__(self, bundle: Bundle, models: Mapping[str, Any], tokenizers: Mapping[str, Tokenizer], pool: CachePool):
+    def __init__(
+        self,
+        bundle: Bundle,
+        models: Mapping[str, ModelSession],
+        tokenizers: Mapping[str, Tokenizer],
+        *,
+        cache_mib: int = 512,
+        memory: Callable[[ModelSession], RememberedRows[Any]] = _memory_of,
+    ) -> None:
+        """For models that were opened otherwise than by `load`: `open_models` takes what makes a session.
+
+        `memory` makes what an answer reads a model through, once for each set of caches.
+        """
         self.bundle = bundle
         """The bundle's folder and manifest."""
         self.load_seconds = 0.0
         """Seconds that `load` took."""
-        self._models: Mapping[str, Any] | None = models
-        self._tokenizers = tokenizers
-        self._pool = pool
+        self.models = models
+        """The open session of each model, by role; none once it is closed."""
+        self.tokenizers = tokenizers
+        """The tokenizer of each model, by role; none once it is closed."""
+        self.pool = CachePool(lambda: {role: memory(model) for role, model in models.items()}, cache_mib << 20)
+        """The caches of answers on their way, and of conversations that may be gone on with."""
 
     @classmethod
     def load(
@@ -79,10 +98,7 @@ class NudgedLM:
         cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
         bundle = Bundle.open(path("folder", folder))
         models, tokenizers = open_models(bundle, providers, threads, cache_folder)
-        pool = CachePool(
-            lambda: {role: RememberedRows(Decoder(model)) for role, model in models.items()}, cache_mib << 20
-        )
-        lm = cls(bundle, models, tokenizers, pool)
+        lm = cls(bundle, models, tokenizers, cache_mib=cache_mib)
         lm.load_seconds = time.perf_counter() - start
         return lm
 
@@ -94,7 +110,7 @@ class NudgedLM:
     @property
     def providers(self) -> dict[str, str]:
         """The provider that each model runs on, by role."""
-        return {role: model.provider for role, model in (self._models or {}).items()}
+        return {role: model.provider for role, model in self.models.items()}
 
     @property
     def row_bits(self) -> dict[str, RowBits]:
@@ -103,7 +119,7 @@ class NudgedLM:
         `all`, those of two rows or more (`pairs`: each pass has two at the least), or `none`: nothing is read ahead,
         and a prompt is read in blocks.
         """
-        return {role: model.rows for role, model in (self._models or {}).items()}
+        return {role: model.rows for role, model in self.models.items()}
 
     def stream(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Stream:
         """Answer a prompt (one user message, or a list of chat messages), piece by piece.
@@ -113,15 +129,15 @@ class NudgedLM:
         Raises `NudgeError` for an option that is unknown or out of range, `ContextLengthError` for a prompt that does
         not fit, and while streaming `LogitsError` if a model returns no numbers.
         """
-        if self._models is None:
+        if not self.models:
             raise NudgeError("this NudgedLM is closed; load the bundle again")
         manifest = self.bundle.manifest
         settled = AnswerOptions.of(manifest, options)
         messages = as_messages(prompt, settled.system_prompt)
-        prompts = {role: self._prompt(role, messages, settled.control_tokens) for role in ROLES_OF_MODE[settled.mode]}
-        request = Request(manifest, settled, prompts, self._tokenizers)
+        prompts = {role: self.prompt(role, messages, settled.control_tokens) for role in ROLES_OF_MODE[settled.mode]}
+        request = Request(manifest, settled, prompts, self.tokenizers)
         answering = Answering(request, Timings(load=self.load_seconds))
-        return Stream(answering.pieces(self._pool), answering.timings, answering.cancellation)
+        return Stream(answering.pieces(self.pool), answering.timings, answering.cancellation)
 
     def generate(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Answer:
         """The whole answer at once; options and errors are those of `stream`."""
@@ -132,9 +148,9 @@ class NudgedLM:
 
     def close(self) -> None:
         """Free the sessions and caches; streams on their way may end, and free theirs then. New ones are refused."""
-        self._models = None
-        self._tokenizers = {}
-        self._pool.close()
+        self.models = {}
+        self.tokenizers = {}
+        self.pool.close()
         return_freed_memory()
 
     def __enter__(self) -> NudgedLM:
@@ -145,9 +161,13 @@ class NudgedLM:
     ) -> None:
         self.close()
 
-    def _prompt(self, role: str, messages: Sequence[Message], control_tokens: ControlTokens = "allow") -> PromptIds:
+    def prompt(self, role: str, messages: Sequence[Message], control_tokens: ControlTokens = "allow") -> PromptIds:
+        """What a model reads before an answer: `prompt(role, messages).ids` are its ids.
+
+        Raises `NudgeError` for an empty prompt and `ContextLengthError` for one that does not fit.
+        """
         model = self.bundle.manifest.models[role]
-        prompt = prompt_ids(model.prompt, messages, self._tokenizers[role], role, control_tokens)
+        prompt = prompt_ids(model.prompt, messages, self.tokenizers[role], role, control_tokens)
         if not prompt.ids:
             raise NudgeError(f"the prompt of the {role} model is empty; write something")
         if len(prompt.ids) >= model.context_length - 1:

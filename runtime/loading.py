@@ -9,6 +9,7 @@ from pathlib import Path
 from nudge_onnx.bundle import Bundle, ModelRecord
 
 from .inference.opening import open_model
+from .sessions.creation import CreateSession, create_session
 from .sessions.model_session import ModelSession
 from .sessions.providers import ProviderSpec, resolve_providers
 from .system.huge_pages import huge_pages
@@ -23,9 +24,14 @@ _HEAD_START = 0.05
 
 
 def open_models(
-    bundle: Bundle, providers: Sequence[ProviderSpec], threads: int | None, cache_dir: Path | None
+    bundle: Bundle,
+    providers: Sequence[ProviderSpec] = ("cpu",),
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+    *,
+    create: CreateSession = create_session,
 ) -> tuple[dict[str, ModelSession], dict[str, Tokenizer]]:
-    """The session and the tokenizer of every model, by role.
+    """The session and the tokenizer of every model, by role; options are those of `open_model`.
 
     Raises `BundleError`, `ProviderError`, `RuntimeMissingError`.
     """
@@ -45,7 +51,7 @@ def open_models(
     by_text = sorted(models, key=lambda role: size(models[role].tokenizer), reverse=True)
     with huge_pages(), ThreadPoolExecutor(max_workers=1) as beside:
         sessions = {
-            role: beside.submit(open_model, bundle, role, providers, threads, cache_dir, alone=False)
+            role: beside.submit(open_model, bundle, role, providers, threads, cache_dir, alone=False, create=create)
             for role in by_weight
         }
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)

@@ -163,13 +163,13 @@ class OracleModel:
     prompt: str = ""
     add_bos: bool = False
     context_length: int = 1 << 30
-    _written: dict[int, bytes] = field(default_factory=dict, repr=False)
+    written: dict[int, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        if not self._written:
-            self._written.update(token_bytes(self.tokenizer))
+        if not self.written:
+            self.written.update(token_bytes(self.tokenizer))
 
     @classmethod
     def from_checkpoint(
@@ -195,7 +195,7 @@ class OracleModel:
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
         # An id that only pads the embedding matrix has no token, and writes nothing.
-        return b"".join(self._written.get(number, b"") for number in ids)
+        return b"".join(self.written.get(number, b"") for number in ids)
 
     def encode_plain(self, text: str) -> tuple[int, ...]:
         """`encode(text)` where nothing is a special token."""

@@ -122,7 +122,7 @@ def test_inspect_says_what_a_cache_takes_as_it_is_measured(
         record = lm.bundle.manifest.models["base"]
         cache = make_cache(open_model(lm.bundle, "base", ["cpu"]), 64)
         cache.reserve(64)
-        measured = sum(buffer.numpy().nbytes for buffer in cache._buffers)
+        measured = sum(buffer.numpy().nbytes for buffer in cache.buffers)
     assert record.cache.dtype == {"fp32": "float32", "int8": "int8"}[precision]
     assert cache.nbytes == measured
     shown = invoke("inspect", bundle).stdout

@@ -73,7 +73,7 @@ def number_of(model: OracleModel, token: str) -> int:
         return int(special)
     if token.startswith("<0x"):
         raw = bytes.fromhex(token[3:5])
-        return next(number for number, written in model._written.items() if written == raw)
+        return next(number for number, written in model.written.items() if written == raw)
     ids = model.encode_plain(token)
     assert len(ids) == 1, f"{token!r} is {len(ids)} tokens"
     return ids[0]
@@ -94,7 +94,7 @@ def says(table: dict[str, tuple[str, float]], otherwise: tuple[str, float] = ("?
 
 
 def always(token: str, probability: float = UNSURE) -> Plan:
-    return lambda written: (token, probability)
+    return lambda _written: (token, probability)
 
 
 def ask(base: OracleModel, nudge: OracleModel, **options: object) -> OracleAnswer:
@@ -184,7 +184,7 @@ def test_special_tokens_are_recognised_in_the_prompt_only() -> None:
         single=f"{MUTE} $A", special_tokens=[(MUTE, tokenizer.token_to_id(MUTE))]
     )
     end, mute = tokenizer.token_to_id(END), tokenizer.token_to_id(MUTE)
-    model = OracleModel(lambda ids: (0, 0.0), tokenizer, frozenset({end}), f"a{END}b", add_bos=True)
+    model = OracleModel(lambda _ids: (0, 0.0), tokenizer, frozenset({end}), f"a{END}b", add_bos=True)
     ids = model.encode_after_prompt(END)
     assert (ids[0], ids[2]) == (mute, end)
     assert model.bytes_of(ids) == f"ab{END}".encode()
@@ -196,7 +196,7 @@ def test_bytes_of_a_sentencepiece_tokenizer() -> None:
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
     tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens(["<unk>"])
-    model = OracleModel(lambda ids: (0, 0.0), tokenizer, frozenset())
+    model = OracleModel(lambda _ids: (0, 0.0), tokenizer, frozenset())
     assert model.bytes_of([0, 1, 2, 3, 99]) == b"\xe2 two "
 
 
@@ -206,7 +206,7 @@ def test_text_behind_a_special_token_is_not_marked_as_the_start_of_a_string() ->
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.add_special_tokens([END])
-    model = OracleModel(lambda ids: (0, 0.0), tokenizer, frozenset({4}), f"a{END}a")
+    model = OracleModel(lambda _ids: (0, 0.0), tokenizer, frozenset({4}), f"a{END}a")
     assert tokenizer.encode(model.prompt).ids == [1, 2, 4, 2]
     assert model.encode_after_prompt(" a") == (1, 2, 4, 2, 1, 2)
 
@@ -352,7 +352,7 @@ def test_a_character_that_the_base_model_does_not_complete_is_dropped() -> None:
 
 def test_what_stands_before_a_dropped_character_in_its_token_stays() -> None:
     base = scripted(always("?"), [" \u20ac"])
-    number = next(number for number, written in base._written.items() if written == b" \xe2\x82")
+    number = next(number for number, written in base.written.items() if written == b" \xe2\x82")
     end = base.tokenizer.token_to_id(END)
 
     def forward(ids: tuple[int, ...]) -> tuple[int, float]:

@@ -41,7 +41,7 @@ class Genai:
         self._generator.generate_next_token()
         return int(self._generator.get_next_tokens()[0])
 
-    def decode(self, token: int, count: int) -> list[int]:
+    def decode(self, _token: int, count: int) -> list[int]:
         for _ in range(count):
             self._generator.generate_next_token()
         return [int(token) for token in self._generator.get_sequence(0)[-count:]]

@@ -74,7 +74,7 @@ class LlamaCpp(Stepping):
         return np.ctypeslib.as_array(self._ll.llama_get_logits(self._context), shape=(count, self._vocabulary))
 
 
-_QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, user: None)
+_QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda _level, _text, _user: None)
 
 
 def import_engine() -> Callable[[Opening], Engine]:

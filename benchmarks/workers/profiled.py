@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.workers.serve import serve_lines
+
+if TYPE_CHECKING:
+    from nudge_onnx.runtime.sessions.providers import Provider
 
 _WARM_UP = 8
 _KINDS = {
@@ -53,23 +56,25 @@ def profile(bundle: str, role: str, ids: list[int], count: int) -> dict[str, flo
     from nudge_onnx.bundle import Bundle
     from nudge_onnx.runtime.inference.decoder import Decoder
     from nudge_onnx.runtime.inference.opening import open_model
+    from nudge_onnx.runtime.sessions.creation import create_session
     from nudge_onnx.runtime.system.huge_pages import huge_pages
 
     with tempfile.TemporaryDirectory() as folder:
 
-        def profiled(options: Any) -> None:
+        def profiled(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> Any:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
+            return create_session(path, name, wanted, options)
 
         with huge_pages():
-            graph = open_model(Bundle.open(bundle), role, ["cpu"], adjust=profiled)
-        decoder = Decoder(graph)
+            model = open_model(Bundle.open(bundle), role, ["cpu"], create=profiled)
+        decoder = Decoder(model)
         decoder.read(head=True)
         decoder.prefill(ids)
         token = ids[-1]
         for _ in range(_WARM_UP + count):
             token = decoder.feed([token])[-1].argmax
-        events = json.loads(Path(graph.session.end_profiling()).read_text(encoding="utf-8"))
+        events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))
     spent, runs = by_kind(events)
     return {kind: 1e-6 * value / runs for kind, value in spent.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,18 +20,20 @@ class Stopwatch:
         self._since = 0.0
 
     def watch(self, owner: Any, name: str, part: str) -> None:
-        """Time the calls of a method under the name of a part."""
-        original: Callable[..., Any] = getattr(owner, name)
+        """Time the calls of a method of an object under the name of a part."""
+        setattr(owner, name, self.timed(getattr(owner, name), part))
 
-        @functools.wraps(original)
+    def timed(self, call: Callable[..., Any], part: str) -> Callable[..., Any]:
+        """The call, timed under the name of a part."""
+
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.enter(part)
             try:
-                return original(*args, **kwargs)
+                return call(*args, **kwargs)
             finally:
                 self.leave()
 
-        setattr(owner, name, timed)
+        return timed
 
     def enter(self, part: str) -> None:
         """Start a part; the one around it pauses."""
@@ -52,6 +53,60 @@ class Stopwatch:
         self._since = now
 
 
+def _sessions(watch: Stopwatch) -> Any:
+    """Makes sessions whose passes are timed."""
+    from nudge_onnx.runtime.sessions.creation import create_session
+
+    def create(*arguments: Any) -> Any:
+        session = create_session(*arguments)
+        watch.watch(session, "run_with_iobinding", "session")
+        return session
+
+    return create
+
+
+def _watched_sessions(bundle: str, watch: Stopwatch) -> Any:
+    from nudge_onnx import Bundle, NudgedLM
+    from nudge_onnx.runtime.loading import open_models
+
+    opened = Bundle.open(bundle)
+    return NudgedLM(opened, *open_models(opened, create=_sessions(watch)), cache_mib=0)
+
+
+def _watched(bundle: str, watch: Stopwatch) -> Any:
+    from nudge_onnx import Bundle, NudgedLM
+    from nudge_onnx.runtime.inference.decoder import Decoder
+    from nudge_onnx.runtime.inference.remembered_rows import RememberedRows
+    from nudge_onnx.runtime.loading import open_models
+
+    class Rows(RememberedRows[Any]):
+        def start(self, choose: Any) -> None:
+            super().start(watch.timed(choose, "gate and argmax"))
+
+        def start_with_head(self, choose: Any) -> None:
+            super().start_with_head(watch.timed(choose, "gate and argmax"))
+
+    class LM(NudgedLM):
+        def prompt(self, *arguments: Any) -> Any:
+            ids = super().prompt(*arguments)
+            for name in ("encode", "settle"):
+                watch.watch(ids, name, "tokenizer")
+            return ids
+
+    def memory(model: Any) -> Any:
+        decoder = Decoder(model)
+        for name in ("feed", "prefill", "rewind"):
+            watch.watch(decoder, name, "binding")
+        return Rows(decoder)
+
+    opened = Bundle.open(bundle)
+    models, tokenizers = open_models(opened, create=_sessions(watch))
+    for tokenizer in tokenizers.values():
+        for name in ("encode", "encode_prompt", "bytes_of"):
+            watch.watch(tokenizer, name, "tokenizer")
+    return LM(opened, models, tokenizers, cache_mib=0, memory=memory)
+
+
 class _Server:
     def __init__(self) -> None:
         self._watch = Stopwatch()
@@ -60,29 +115,8 @@ class _Server:
 
     def load(self, bundle: str, parts: bool) -> None:
         """Open a bundle, with a stopwatch around its sessions, and around the other `parts` of a step."""
-        import onnxruntime as ort
-
-        from nudge_onnx import NudgedLM
-        from nudge_onnx.runtime.choosing.choosers import Chooser, HeadChooser
-        from nudge_onnx.runtime.inference.decoder import Decoder
-        from nudge_onnx.runtime.text.prompt import PromptIds
-        from nudge_onnx.runtime.text.tokenizer import Tokenizer
-
-        self._lm = NudgedLM.load(bundle, cache_mib=0)
-        watch = self._watch
-        for name in ("run", "run_with_iobinding", "run_with_ort_values"):
-            watch.watch(ort.InferenceSession, name, "session")
+        self._lm = _watched(bundle, self._watch) if parts else _watched_sessions(bundle, self._watch)
         self._expected = {"session", "binding"} if parts else {"session"}
-        if not parts:
-            return
-        for name in ("feed", "prefill", "rewind"):
-            watch.watch(Decoder, name, "binding")
-        for chooser in (Chooser, HeadChooser):
-            watch.watch(chooser, "__call__", "gate and argmax")
-        for name in ("encode", "encode_prompt", "bytes_of"):
-            watch.watch(Tokenizer, name, "tokenizer")
-        for name in ("encode", "settle"):
-            watch.watch(PromptIds, name, "tokenizer")
 
     def answer(self, prompt: str, tokens: int, **options: Any) -> dict[str, Any]:
         """Seconds by part of everything behind the prompt of an answer, and its tokens and passes."""

@@ -65,7 +65,7 @@ def model_config(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
             ) from None
         raise SourceError(f"{checkpoint}: transformers cannot read its configuration ({one_line(error)})") from None
     # With a name such as "flash_attention_2" the model would not load here.
-    config._attn_implementation = None
+    config._attn_implementation = None  # noqa: SLF001, it has no other name
     _drop_padding(config)
     return config
 
@@ -159,7 +159,7 @@ def _check_architecture(config: Any) -> None:
     import optimum.exporters.onnx.model_configs  # noqa: F401
     from optimum.exporters.tasks import TasksManager
 
-    known: dict[str, Any] = TasksManager._SUPPORTED_MODEL_TYPE
+    known: dict[str, Any] = TasksManager._SUPPORTED_MODEL_TYPE  # noqa: SLF001, it has no other name
     tasks = known.get(config.model_type, {}).get("onnx", {})
     if getattr(config, "is_encoder_decoder", False) or "text2text-generation" in tasks:
         raise ExportError(

@@ -44,7 +44,7 @@ def download(
     if not sys.stderr.isatty():
         disable_progress_bars()
     texts = [*_TEXTS, "*.py"] if trust_remote_code else _TEXTS
-    say = note or (lambda text: None)
+    say = note or (lambda _text: None)
     folder = _patiently(name, revision, [*texts, "*.safetensors"], say)
     if not any(folder.glob("*.safetensors")):
         folder = _patiently(name, revision, [*texts, "pytorch_model*.bin"], say)

@@ -44,7 +44,7 @@ def raise_if_interrupted() -> None:
         _raise(_seen[-1])
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def _note(number: int, _frame: FrameType | None) -> None:
     _seen.append(number)
     _raise(number)
 

@@ -51,7 +51,7 @@ class HeadChooser:
         self._model = model
         self._gamma = gamma
 
-    def __call__(self, summary: Summary, ids: Sequence[int], end: int) -> Choice:
+    def __call__(self, summary: Summary, _ids: Sequence[int], _end: int) -> Choice:
         """The choice after any ids; raises `LogitsError` for broken logits."""
         if not 0 < summary.top1 <= 1:
             raise broken_logits(self._model, summary.top1)

@@ -84,7 +84,7 @@ class Sampling:
         if not np.isfinite(scaled[best]):
             # So low a temperature that floats cannot hold the quotient is none.
             return best
-        kept = self._keep(scaled)
+        kept = self.kept(scaled)
         # One vector of noise for the whole vocabulary, so that every model reads the same noise for a token. NumPy
         # would make floats of a list with a seed of 2**63 or more, and round them.
         key = np.array([self.seed or 0, max(position, 0)], np.uint64)
@@ -102,7 +102,8 @@ class Sampling:
         logits[seen] = np.where(values > 0, values / penalty, values * penalty)
         return logits
 
-    def _keep(self, scaled: Logits) -> npt.NDArray[np.int64]:
+    def kept(self, scaled: Logits) -> npt.NDArray[np.int64]:
+        """Ids of the tokens that the filters leave, of log-probabilities float32 [vocabulary]."""
         kept = np.arange(len(scaled))
         if self.top_k and self.top_k < len(kept):
             kept = np.argpartition(scaled, -self.top_k)[-self.top_k :]

@@ -83,7 +83,8 @@ class InPlaceCache:
         self.capacity = 0
         """Positions that there is room for."""
         self._bound: list[Any] = []
-        self._buffers: list[Any] = []
+        self.buffers: list[Any] = []
+        """OrtValues [1, kv_heads, capacity, head_size], key and value of each layer in turn."""
 
     def reserve(self, new: int) -> bool:
         """Grow the buffers if they must be; the old ones live on in bindings that are not dropped."""
@@ -96,7 +97,7 @@ class InPlaceCache:
     def bind(self, binding: Any) -> None:
         """Bind the buffers; a binding keeps them from pass to pass."""
         if all(known is not binding for known in self._bound):
-            for (past, present), buffer in zip(self._names, self._buffers, strict=True):
+            for (past, present), buffer in zip(self._names, self.buffers, strict=True):
                 binding.bind_ortvalue_input(past, buffer)
                 binding.bind_ortvalue_output(present, buffer)
             self._bound.append(binding)
@@ -116,7 +117,7 @@ class InPlaceCache:
         """Let bindings go that are not used any more."""
         self._bound.clear()
 
-    def advance(self, binding: Any, new: int) -> None:
+    def advance(self, _binding: Any, new: int) -> None:
         """Count what the pass wrote in place."""
         self.length += new
 
@@ -129,7 +130,7 @@ class InPlaceCache:
         self.length = 0
         self.reserve(length)
         self._bound.clear()
-        self._buffers = _noise(self._shape, self.capacity, len(self._names), self._place)
+        self.buffers = _noise(self._shape, self.capacity, len(self._names), self._place)
         self.length = length
 
     @property
@@ -144,10 +145,10 @@ class InPlaceCache:
         self._bound.clear()
         capacity = self.capacity_for(needed)
         shape = (1, self._shape.kv_heads, capacity, self._shape.head_size)
-        old = self._buffers if self.length else [None] * len(self._names)
+        old = self.buffers if self.length else [None] * len(self._names)
         # The old ones stay until all of the new ones are there: an error or an interrupt in between costs nothing.
         grown = [self._buffer(shape, buffer) for buffer in old]
-        self._buffers, self.capacity = grown, capacity
+        self.buffers, self.capacity = grown, capacity
 
     def _buffer(self, shape: tuple[int, ...], old: Any) -> Any:
         """A buffer that begins with the `length` positions of `old`, and has zeros behind them.
@@ -172,7 +173,7 @@ class GrowingCache:
         self._place = (model.device, model.device_id)
         self._values = self._empty()
 
-    def reserve(self, new: int) -> bool:
+    def reserve(self, _new: int) -> bool:
         """Each pass allocates what it returns."""
         return False
 

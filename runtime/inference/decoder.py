@@ -58,11 +58,12 @@ class Decoder:
         """Whether the graph has an uncertainty head."""
         self._io = record.io
         self._prompt_rows = record.prompt_rows
-        self._cache = make_cache(model, record.context_length)
+        self.cache = make_cache(model, record.context_length)
+        """Keys and values of what was read."""
         # The cache whose capacity is the width of masks, for passes that may be recorded.
         self._in_place: InPlaceCache | None = None
-        if model.cuda_graphs is not None and isinstance(self._cache, InPlaceCache):
-            self._in_place = self._cache
+        if model.cuda_graphs is not None and isinstance(self.cache, InPlaceCache):
+            self._in_place = self.cache
         widths = [capacity - self.least_rows + 1 for capacity in self._in_place.capacities()] if self._in_place else []
         self._edges = Edges(record, widths)
         # Whether the rows of a large pass have other bits than those of a smaller one.
@@ -79,18 +80,18 @@ class Decoder:
     @property
     def length(self) -> int:
         """Positions in the cache whose ids are known; a pass that did not end adds none."""
-        return min(self._cache.length, len(self._ids))
+        return min(self.cache.length, len(self._ids))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the cache, and of what passes write their rows to."""
         rows = sum(outputs.nbytes for _, outputs in list(self._bound.values()))
-        return self._cache.nbytes + rows + (self._captured.nbytes if self._captured else 0)
+        return self.cache.nbytes + rows + (self._captured.nbytes if self._captured else 0)
 
     def rest(self) -> None:
         """Keep the cache, and let go of what the next pass makes anew."""
         self._bound.clear()
-        self._cache.unbind()
+        self.cache.unbind()
         self.before_pass = _nothing
 
     def read(self, *, head: bool) -> None:
@@ -101,7 +102,7 @@ class Decoder:
 
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on; nothing is fed again."""
-        self._cache.rewind(length)
+        self.cache.rewind(length)
         del self._ids[length:]
         while self._blocks and self._blocks[-1] * BLOCK >= length:
             self._blocks.pop()
@@ -194,25 +195,25 @@ class Decoder:
         if at_edge:
             # The id before is read again instead: same bits. It is forgotten first, so that an interrupt leaves what
             # `length` says.
-            self._cache.rewind(past - 1)
-            found = self._run([self._ids[past - 1], *ids], 2 - rows, 2)
+            self.cache.rewind(past - 1)
+            found = self.run_pass([self._ids[past - 1], *ids], 2 - rows, 2)
         elif len(ids) >= self.least_rows:
-            found = self._run(ids, len(ids) - rows, len(ids))
+            found = self.run_pass(ids, len(ids) - rows, len(ids))
         else:
             count = len(ids)
-            found = self._run(ids + ids[-1:] * (self.least_rows - count), count - rows, count)
-            self._cache.rewind(past + count)
+            found = self.run_pass(ids + ids[-1:] * (self.least_rows - count), count - rows, count)
+            self.cache.rewind(past + count)
         self._ids += ids
         self.costs.add(len(ids), time.perf_counter() - start)
         self.fed += len(ids)
         self.passes += 1
         return found
 
-    def _run(self, ids: list[int], first: int, last: int) -> Rows:
+    def run_pass(self, ids: list[int], first: int, last: int) -> Rows:
         """The rows from `first` up to `last` of a pass over `ids`."""
         past, new = self.length, len(ids)
         io = self._io
-        if self._cache.reserve(new):
+        if self.cache.reserve(new):
             self._bound.clear()
         rows = range(new)
         if io.logits_rows:
@@ -225,7 +226,7 @@ class Decoder:
         captured = self._captured and self._captured.of(new, width, len(rows), head=self._head)
         if captured:
             captured.run(past, ids, rows)
-            self._cache.advance(captured.binding, new)
+            self.cache.advance(captured.binding, new)
             return captured.take(first - rows.start, last - rows.start)
         inputs, outputs = self._bound.get(new == 1) or self._fresh(new == 1)
         inputs.bind(io.input_ids, ids, (1, new))
@@ -239,10 +240,10 @@ class Decoder:
         if io.logits_rows:
             inputs.bind(io.logits_rows, rows, (len(rows),))
         # The cache first: one that grows knows its outputs by their place.
-        self._cache.bind(outputs.binding)
+        self.cache.bind(outputs.binding)
         outputs.bind(len(rows))
         self.model.run(outputs.binding)
-        self._cache.advance(outputs.binding, new)
+        self.cache.advance(outputs.binding, new)
         return outputs.take(first - rows.start, last - rows.start)
 
     def _fresh(self, single: bool) -> tuple[Inputs, Outputs]:

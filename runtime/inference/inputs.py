@@ -14,7 +14,7 @@ import numpy as np
 
 from ..sessions.providers import onnxruntime
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "masks"]
 
 _MASKS_AT_ONCE = 64
 _FIRST_ROOM = 64
@@ -48,7 +48,7 @@ class Inputs:
     def bind_mask(self, name: str, length: int) -> None:
         """Have the next pass read `length` ones, [1, length]."""
         block, at = divmod(length, _MASKS_AT_ONCE)
-        self._binding.bind_ortvalue_input(name, _masks(block)[at])
+        self._binding.bind_ortvalue_input(name, masks(block)[at])
 
     def bind_wide_mask(self, name: str, length: int, width: int) -> None:
         """Have the next pass read `length` ones and zeros behind them, [1, width]."""
@@ -68,7 +68,7 @@ class _Memory:
 
 
 @cache
-def _masks(block: int) -> list[Any]:
+def masks(block: int) -> list[Any]:
     """Masks of so many lengths in a row: views of one array, which they keep alive."""
     lengths = range(block * _MASKS_AT_ONCE, (block + 1) * _MASKS_AT_ONCE)
     ones = _ones(1 << (lengths.stop - 1).bit_length())

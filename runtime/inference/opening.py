@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nudge_onnx.bundle import Bundle
 
+from ..sessions.creation import CreateSession, create_session
 from ..sessions.model_session import ModelSession
 from ..sessions.providers import ProviderSpec
 from ..sessions.session import open_session
@@ -26,7 +26,7 @@ def open_model(
     cache_dir: Path | None = None,
     *,
     alone: bool = True,
-    adjust: Callable[[Any], None] | None = None,
+    create: CreateSession = create_session,
 ) -> ModelSession:
     """What `open_session` opens, ready for a `Decoder`.
 
@@ -35,6 +35,6 @@ def open_model(
 
     Raises `ProviderError` if no wanted provider loads and `BundleError` if ONNX Runtime refuses the graph.
     """
-    opened = open_session(bundle, role, providers, threads, cache_dir, alone=alone, adjust=adjust)
+    opened = open_session(bundle, role, providers, threads, cache_dir, alone=alone, create=create)
     memory = RowMemory.of(opened, bundle.manifest.files, cache_dir)
     return replace(opened, rows=remembered_row_bits(opened, memory))

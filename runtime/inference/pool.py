@@ -28,7 +28,8 @@ class CachePool:
 
     def __init__(self, make: Callable[[], Memories], limit: int) -> None:
         self._make: Callable[[], Memories] | None = make
-        self._limit = limit
+        self.limit = limit
+        """Most bytes that are kept."""
         self._lock = threading.Lock()
         self._idle: list[Memories] = []
         # Weakly: what an interrupt kept from coming back is gone, and does not count.
@@ -45,7 +46,7 @@ class CachePool:
             best = max(self._idle, key=lambda memories: _worth(memories, prompts), default=None)
             if best is not None and not _goes_on(best, prompts):
                 # It holds another conversation, which may come back: leave it, if there is memory for one more.
-                best = None if self._used() < self._limit else self._idle[0]
+                best = None if self.nbytes < self.limit else self._idle[0]
             if best is not None:
                 self._idle.remove(best)
             memories = best or self._make()
@@ -61,7 +62,7 @@ class CachePool:
             if self._make is None:
                 return
             self._idle.append(memories)
-            while len(self._idle) > 1 and self._used() > self._limit:
+            while len(self._idle) > 1 and self.nbytes > self.limit:
                 self._idle.pop(0)
 
     def close(self) -> None:
@@ -70,7 +71,24 @@ class CachePool:
             self._make = None
             self._idle.clear()
 
-    def _used(self) -> int:
+    @property
+    def idle(self) -> tuple[Memories, ...]:
+        """What waits for an answer, least recently used first."""
+        return tuple(self._idle)
+
+    @property
+    def lent(self) -> tuple[RememberedRows[Any], ...]:
+        """What answers on their way hold."""
+        return tuple(self._lent)
+
+    def clear(self) -> None:
+        """Drop all memories that lie idle: the next answer reads its prompt anew."""
+        with self._lock:
+            self._idle.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is idle or lent."""
         idle = [memory for memories in self._idle for memory in memories.values()]
         return sum(memory.nbytes for memory in (*idle, *self._lent))
 

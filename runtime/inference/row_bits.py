@@ -53,7 +53,7 @@ class _Probe(Decoder):
     def begin(self, past: int) -> None:
         """Start behind `past` positions of noise: reading as many ids would take long."""
         self._bound.clear()
-        self._cache.pretend(past)
+        self.cache.pretend(past)
         self._ids = [0] * past
 
     def _outputs(self) -> Outputs:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..sessions.providers import onnxruntime
 
-__all__ = ["keep_positions"]
+__all__ = ["keep_positions", "slicing_graph"]
 
 _FLOAT, _INT64, _FLOAT16 = 1, 7, 10  # of TensorProto.DataType
 _OPSET, _IR_VERSION = 13, 8
@@ -42,11 +42,11 @@ def _session(count: int, element: int, device: str, device_id: int) -> Any:
     name, settings = ("CUDAExecutionProvider", {"device_id": str(device_id)}) if device == "cuda" else (None, {})
     providers = [(name, settings)] if name else []
     return ort.InferenceSession(
-        _graph(count, element), options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
+        slicing_graph(count, element), options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
     )
 
 
-def _graph(count: int, element: int) -> bytes:
+def slicing_graph(count: int, element: int) -> bytes:
     """A ModelProto with `count` nodes out.i = Slice(in.i, starts=[0], ends=length, axes=[2])."""
     nodes, inputs, outputs = [], [_value("length", _INT64, 1)], []
     for index in range(count):

@@ -11,6 +11,7 @@ from nudge_onnx.errors import ProviderError, RuntimeMissingError
 from .shared_libraries import missing_library
 
 __all__ = [
+    "PROVIDERS",
     "Provider",
     "ProviderSpec",
     "check_loaded",
@@ -28,7 +29,7 @@ ProviderSpec: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 Provider: TypeAlias = "tuple[str, dict[str, str]]"
 """A provider's full name and its options, as ONNX Runtime takes them."""
 
-_FULL = {
+PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
@@ -47,8 +48,10 @@ _FULL = {
     "cann": "CANNExecutionProvider",
     "azure": "AzureExecutionProvider",
 }
-_SHORT = {full: short for short, full in _FULL.items()}
-_CPU = _FULL["cpu"]
+"""Full names of execution providers by their short names."""
+
+_SHORT = {full: short for short, full in PROVIDERS.items()}
+_CPU = PROVIDERS["cpu"]
 
 _NEEDS = {
     "CUDAExecutionProvider": "onnxruntime-gpu needs an NVIDIA driver, CUDA and cuDNN 9",
@@ -90,7 +93,7 @@ def resolve_providers(wanted: Sequence[ProviderSpec]) -> list[Provider]:
     found: list[Provider] = []
     specs = _pairs(wanted)
     for name, options in specs:
-        full = _FULL.get(name.lower(), name)
+        full = PROVIDERS.get(name.lower(), name)
         if full not in _SHORT and full not in available:
             raise ProviderError(f"unknown provider {name!r}; available here: {_names(available)}")
         if full in available:
@@ -153,12 +156,12 @@ def not_loaded(name: str, reason: str = "") -> ProviderError:
 
 def records_runs(name: str, options: Mapping[str, str]) -> bool:
     """Whether a provider was told to record runs as CUDA graphs, and replay them."""
-    return name == _FULL["cuda"] and _is_on(options, _CUDA_GRAPH)
+    return name == PROVIDERS["cuda"] and _is_on(options, _CUDA_GRAPH)
 
 
 def may_record(name: str, options: Mapping[str, str]) -> bool:
     """Whether a provider can record runs as CUDA graphs, and was not told whether to."""
-    return name == _FULL["cuda"] and _CUDA_GRAPH not in options
+    return name == PROVIDERS["cuda"] and _CUDA_GRAPH not in options
 
 
 def recorded(name: str, options: Mapping[str, str]) -> Provider:
@@ -168,7 +171,7 @@ def recorded(name: str, options: Mapping[str, str]) -> Provider:
 
 def _check_options(name: str, options: Mapping[str, str], *, first: bool) -> None:
     for key in sorted(_GRAPH_CAPTURE):
-        if _is_on(options, key) and not (key == _CUDA_GRAPH and name == _FULL["cuda"] and first):
+        if _is_on(options, key) and not (key == _CUDA_GRAPH and name == PROVIDERS["cuda"] and first):
             raise ProviderError(
                 f"{short_name(name)} option {key} replays the first pass with its shapes, and a decoder's passes grow; "
                 f"leave it out. Only cuda, named first, may have {_CUDA_GRAPH}"

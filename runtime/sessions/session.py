@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,30 +11,28 @@ from nudge_onnx.bundle import Bundle, ModelRecord
 from nudge_onnx.errors import BundleError, ProviderError
 
 from ..system.processor import processor, usable_cores
+from .creation import CreateSession, create_session
 from .cuda_graphs import CudaGraphs
 from .graph_cache import Entry
 from .graph_io import check_graph
-from .model_session import ModelSession, first_line
+from .model_session import ModelSession
 from .providers import (
+    PROVIDERS,
     Provider,
     ProviderSpec,
     check_loaded,
     may_record,
-    not_loaded,
     onnxruntime,
     recorded,
     records_runs,
     resolve_providers,
     short_name,
 )
-from .tensorrt import tensorrt_options
+from .tensorrt import with_tensorrt_options
 
-__all__ = ["open_session"]
+__all__ = ["open_session", "session_options"]
 
-# "... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ; hostname=...", behind some lines' worth of C++
-_FAILURE = re.compile(r"\b(CU[A-Z]+ failure \d+: .*?) ?;")
-
-_CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+_CPU, _CUDA = (PROVIDERS[name] for name in ("cpu", "cuda"))
 
 
 def open_session(
@@ -46,12 +43,12 @@ def open_session(
     cache_dir: Path | None = None,
     *,
     alone: bool = True,
-    adjust: Callable[[Any], None] | None = None,
+    create: CreateSession = create_session,
 ) -> ModelSession:
     """Open the graph of `role`; `threads` is ONNX Runtime's intra-op count, by default the number of cores.
 
-    `alone` says that no other model of this process works in turn with it on the same cores. `adjust` gets the session
-    options before a session is opened with them, to profile it, say.
+    `alone` says that no other model of this process works in turn with it on the same cores. `create` makes each
+    session: one that is profiled, say, or counted.
 
     With `cache_dir` a graph for the CPU is kept there with its weights prepacked, and opened from there; TensorRT
     keeps its engines there.
@@ -64,23 +61,21 @@ def open_session(
         _check_recordable(record)
 
     def options() -> Any:
-        made = _options(wanted, threads, alone=alone)
-        if adjust is not None:
-            adjust(made)
-        return made
+        return session_options(wanted, threads, alone=alone)
 
     session = None
     if cache_dir is not None and [name for name, _ in wanted] == [_CPU]:
-        session = _open_cached(bundle, role, wanted, options, cache_dir)
+        session = _open_cached(bundle, role, wanted, options, cache_dir, create)
     prepacked = session is not None
     if may_record(*wanted[0]) and _is_recordable(record) and record.cache.dtype == "float16":
         recording = [recorded(*wanted[0])]
         with suppress(BundleError, ProviderError):  # not where a part of the graph is left to the CPU
-            session = _open(bundle.path(record.graph), record.graph, recording, options())
+            session = create(bundle.path(record.graph), record.graph, recording, options())
             wanted = [*recording, *wanted[1:]]
     if session is None:
-        prepared = _prepared(wanted, record, bundle.manifest.files[record.graph].sha256, role, cache_dir)
-        session = _open(bundle.path(record.graph), record.graph, prepared, options())
+        engines = cache_dir and cache_dir / f"tensorrt-{role}-{bundle.manifest.files[record.graph].sha256[:24]}"
+        prepared = with_tensorrt_options(wanted, record, engines)
+        session = create(bundle.path(record.graph), record.graph, prepared, options())
     name = check_loaded(session, wanted)
     check_graph(session, record)
     settings = dict(wanted)[name]
@@ -113,7 +108,8 @@ def _is_recordable(record: ModelRecord) -> bool:
     return record.cache.kind == "in_place" and record.cache.dtype != "int8"
 
 
-def _options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) -> Any:
+def session_options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) -> Any:
+    """The `SessionOptions` of a model that runs on these providers; `threads` and `alone` as for `open_session`."""
     options = onnxruntime().SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -132,25 +128,13 @@ def _options(wanted: Sequence[Provider], threads: int | None, *, alone: bool) ->
     return options
 
 
-def _prepared(
-    wanted: Sequence[Provider], record: ModelRecord, sha256: str, role: str, cache_dir: Path | None
-) -> list[Provider]:
-    """`wanted` with what TensorRT needs: options for this model, and CUDA for the nodes that it does not take."""
-    prepared = list(wanted)
-    for at, (name, options) in enumerate(wanted):
-        if name == _TENSORRT:
-            cache = None
-            if cache_dir is not None:
-                cache = cache_dir / f"tensorrt-{role}-{sha256[:24]}"
-                cache.mkdir(parents=True, exist_ok=True)
-            prepared[at] = (name, tensorrt_options(record, options, cache))
-            if _CUDA not in dict(wanted) and _CUDA in onnxruntime().get_available_providers():
-                prepared.insert(at + 1, (_CUDA, {k: v for k, v in options.items() if k == "device_id"}))
-    return prepared
-
-
 def _open_cached(
-    bundle: Bundle, role: str, wanted: Sequence[Provider], options_of: Callable[[], Any], cache_dir: Path
+    bundle: Bundle,
+    role: str,
+    wanted: Sequence[Provider],
+    options_of: Callable[[], Any],
+    cache_dir: Path,
+    create: CreateSession,
 ) -> Any | None:
     """A session on the cached graph, or `None`, with a warning, where there is none that can be used."""
     ort = onnxruntime()
@@ -173,7 +157,7 @@ def _open_cached(
             "session.save_external_prepacked_constant_initializers": "1",
         }.items():
             options.add_session_config_entry(key, value)
-        _open(bundle.path(record.graph), record.graph, wanted, options)
+        create(bundle.path(record.graph), record.graph, wanted, options)
 
     entry = Entry(cache_dir, role, depends_on)
     path = entry.graph(write)
@@ -182,29 +166,7 @@ def _open_cached(
     options = options_of()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
     try:
-        return _open(path, record.graph, wanted, options)
+        return create(path, record.graph, wanted, options)
     except BundleError as error:
         entry.drop(str(error))
         return None
-
-
-def _open(path: Path, name: str, wanted: Sequence[Provider], options: Any) -> Any:
-    try:
-        # Left to itself, a session prints to stdout that a provider failed, and comes up on the CPU.
-        return onnxruntime().InferenceSession(
-            str(path),
-            options,
-            providers=[full for full, _ in wanted],
-            provider_options=[opts for _, opts in wanted],
-            enable_fallback=0,
-        )
-    except Exception as error:  # onnxruntime raises a family of types of its own
-        reason = first_line(error)
-        failure = _FAILURE.search(reason)
-        if failure or any(word in reason for word in ("ExecutionProvider", "TensorRT", "CUDA")):
-            if len(wanted) > 1:
-                return _open(path, name, wanted[1:], options)
-            raise not_loaded(wanted[0][0], failure[1] if failure else reason) from None
-        raise BundleError(
-            f"ONNX Runtime cannot open {name} ({reason}); check it with nudge-onnx inspect --check"
-        ) from None

@@ -6,14 +6,15 @@ each new length. None of this was run on a GPU here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nudge_onnx.bundle import ModelRecord
 
 from .graph_io import input_shapes
+from .providers import PROVIDERS, Provider, onnxruntime
 
-__all__ = ["shape_profiles", "tensorrt_options"]
+__all__ = ["shape_profiles", "tensorrt_options", "with_tensorrt_options"]
 
 # A single step has two rows and a text some hundred positions: what the engine is tuned for.
 _USUAL_ROWS = 2
@@ -58,3 +59,20 @@ def _profile(record: ModelRecord, rows: int, past: int, logits: int, total: int)
         for name in (io.past_key, io.past_value):
             shapes[name.format(layer=layer)] = (1, cache.kv_heads, past, cache.head_size)
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+
+
+def with_tensorrt_options(wanted: Sequence[Provider], record: ModelRecord, engines: Path | None) -> list[Provider]:
+    """`wanted` with what TensorRT needs: options for this model, and CUDA for the nodes that it does not take.
+
+    `engines` is the folder of `tensorrt_options`, made where it is needed.
+    """
+    cuda, tensorrt = PROVIDERS["cuda"], PROVIDERS["tensorrt"]
+    prepared = list(wanted)
+    for at, (name, options) in enumerate(wanted):
+        if name == tensorrt:
+            if engines is not None:
+                engines.mkdir(parents=True, exist_ok=True)
+            prepared[at] = (name, tensorrt_options(record, options, engines))
+            if cuda not in dict(wanted) and cuda in onnxruntime().get_available_providers():
+                prepared.insert(at + 1, (cuda, {k: v for k, v in options.items() if k == "device_id"}))
+    return prepared

@@ -20,13 +20,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["huge_pages"]
+__all__ = ["POLICY", "SIZE", "huge_pages", "new_whole_pages", "wanted"]
 
-_SIZE = 2 << 20
+SIZE = 2 << 20
+"""Bytes of a large page."""
 _SMALL = mmap.PAGESIZE
 _FULL = 0.9
 _MADV_COLLAPSE = 25  # Linux 6.1
-_POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+"""Where Linux says whether programs may ask for large pages."""
 _MAPS = Path("/proc/self/maps")
 # Private memory without a file that can be written to.
 _ANONYMOUS = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 +(?:\[heap\])?$", re.MULTILINE)
@@ -42,22 +44,23 @@ def huge_pages() -> Iterator[None]:
     priority: ONNX Runtime's threads then wait in a loop and leave the kernel no time to finish a page, which was seen
     to last for half an hour.
     """
-    if not _wanted():
+    if not wanted():
         yield
         return
     before = _mapped()
     yield
-    fresh = _without(_mapped(), before)
+    fresh = new_whole_pages(_mapped(), before)
     if fresh:
         threading.Thread(target=_collapse, args=(fresh,), name="huge pages", daemon=True).start()
 
 
-def _wanted() -> bool:
+def wanted() -> bool:
+    """Whether `huge_pages` does anything."""
     if sys.platform.startswith("linux"):
         if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
             return False
         with suppress(OSError):
-            return "[madvise]" in _POLICY.read_text(encoding="ascii")
+            return "[madvise]" in POLICY.read_text(encoding="ascii")
     return False
 
 
@@ -67,7 +70,7 @@ def _mapped() -> list[Range]:
     return []
 
 
-def _without(ranges: Sequence[Range], known: Sequence[Range]) -> list[Range]:
+def new_whole_pages(ranges: Sequence[Range], known: Sequence[Range]) -> list[Range]:
     """The parts of ascending `ranges` outside the ascending `known` ones, as far as they are whole large pages."""
     parts = []
     for start, end in ranges:
@@ -77,7 +80,7 @@ def _without(ranges: Sequence[Range], known: Sequence[Range]) -> list[Range]:
             start = max(start, other_end)
             if start >= end:
                 break
-    whole = ((-(-start // _SIZE) * _SIZE, end // _SIZE * _SIZE) for start, end in parts)
+    whole = ((-(-start // SIZE) * SIZE, end // SIZE * SIZE) for start, end in parts)
     return [(start, end) for start, end in whole if start < end]
 
 
@@ -87,11 +90,11 @@ def _collapse(ranges: Sequence[Range]) -> None:
         libc = ctypes.CDLL(None)
         libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
-        resident = ctypes.create_string_buffer(_SIZE // _SMALL)
+        resident = ctypes.create_string_buffer(SIZE // _SMALL)
         for start, end in ranges:
-            for page in range(start, end, _SIZE):
+            for page in range(start, end, SIZE):
                 # What was never touched (stacks of threads) or given back would only then take memory.
-                known = libc.mincore(page, _SIZE, resident) == 0
+                known = libc.mincore(page, SIZE, resident) == 0
                 if known and sum(byte & 1 for byte in resident.raw) >= _FULL * len(resident):
                     # It may fail, for want of memory or on an older Linux; then the page stays as it is.
-                    libc.madvise(page, _SIZE, _MADV_COLLAPSE)
+                    libc.madvise(page, SIZE, _MADV_COLLAPSE)

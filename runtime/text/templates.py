@@ -188,7 +188,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 @pass_context
-def _written(context: Context, value: Any) -> Any:
+def _written(_context: Context, value: Any) -> Any:
     """What stands in `{{ }}`, before it becomes text. With a context, Jinja leaves constants to this as well."""
     meter = _meter.get()
     meter.spend(meter.weigh(value))

@@ -74,7 +74,8 @@ def test_the_manifest_fits_its_schema(exported: tuple[Path, Result]) -> None:
         assert not validator.is_valid(manifest)
 
 
-def test_options_end_up_in_the_manifest(exported: tuple[Path, Result], tiny_pair: Pair) -> None:
+@pytest.mark.usefixtures("tiny_pair")
+def test_options_end_up_in_the_manifest(exported: tuple[Path, Result]) -> None:
     manifest = Bundle.open(exported[0]).manifest
     assert manifest.name == "tiny"
     assert manifest.shared_vocabulary

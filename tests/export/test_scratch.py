@@ -99,7 +99,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_with_its_folder(tmp_path: Path) -> None:
-    def make(partial: Path) -> None:
+    def make(_partial: Path) -> None:
         raise RuntimeError("write failed: No space left on device")
 
     with pytest.raises(OSError, match="No space left") as caught:
@@ -112,13 +112,13 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_what_is_there_is_used(t
     for work in (tmp_path / "file", Path("/proc/self")):
         if work.exists():
             with pytest.raises(ExportError, match=r"cannot be written .*; choose another --work"):
-                once(work / "graph", lambda partial: None)
+                once(work / "graph", lambda _partial: None)
 
 
 def test_a_whole_result_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = once(tmp_path / "graph", lambda partial: (partial / "a").write_text("a"))
     monkeypatch.setattr(scratch, "locked", None)
-    assert once(folder, lambda partial: None) == folder
+    assert once(folder, lambda _partial: None) == folder
 
 
 def test_the_fingerprint_changes_with_files_and_with_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ def hub(
         yield download
 
 
-def test_a_hub_id_is_downloaded_with_its_commit_and_licence(hub: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_hub_id_is_downloaded_with_its_commit_and_licence(tmp_path: Path) -> None:
     checkpoint = fetch("org/model", tmp_path / "scratch")
     assert checkpoint.source.kind == "hub"
     assert checkpoint.source.name == "org/model"
@@ -73,7 +74,8 @@ def test_a_hub_id_is_downloaded_with_its_commit_and_licence(hub: Any, tmp_path: 
         ("no such id!", None, "nor a hub id of the form owner/name"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(hub: Any, source: str, revision: str, line: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_refuses_is_one_line(source: str, revision: str, line: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=line) as caught:
         fetch(source, tmp_path, revision=revision)
     assert "\n" not in str(caught.value)
@@ -91,8 +93,9 @@ WEIGHTS = "model.safetensors"
         ("revision/main", "silent", "the hub does not answer"),
     ],
 )
+@pytest.mark.usefixtures("hub")
 def test_what_may_be_over_soon_is_tried_again(
-    hub: Any, faults: dict[str, list[Fault]], where: str, what: Fault, said: str, tmp_path: Path, folder: Path
+    faults: dict[str, list[Fault]], where: str, what: Fault, said: str, tmp_path: Path, folder: Path
 ) -> None:
     notes: list[str] = []
     faults[where] = [what] * 2
@@ -112,8 +115,9 @@ def test_what_may_be_over_soon_is_tried_again(
         ("revision/main", 418, "org/model could not be downloaded: the hub answers 418"),
     ],
 )
+@pytest.mark.usefixtures("hub")
 def test_a_hub_that_stays_out_of_order_is_one_line(
-    hub: Any, faults: dict[str, list[Fault]], where: str, what: Fault, line: str, tmp_path: Path
+    faults: dict[str, list[Fault]], where: str, what: Fault, line: str, tmp_path: Path
 ) -> None:
     faults[where] = [what] * 100
     with pytest.raises(SourceError) as caught:
@@ -128,9 +132,8 @@ def test_a_revision_of_a_folder_is_said_not_to_apply(folder: Path, tmp_path: Pat
     assert notes == [f"{folder} is a file or folder here, to which --revision does not apply"]
 
 
-def test_no_network_and_nothing_cached_is_one_line(
-    faults: dict[str, list[Fault]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("faults")
+def test_no_network_and_nothing_cached_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = huggingface_hub.snapshot_download
 
     def unreachable(*arguments: Any, **named: Any) -> str:

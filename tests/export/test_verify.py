@@ -45,7 +45,7 @@ def edit(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[onn
 
 
 def test_a_graph_that_is_the_same_function_passes(export_tiny: ExportTiny, tmp_path: Path) -> None:
-    found = remeasure(export_tiny("llama"), lambda graph: None, tmp_path)
+    found = remeasure(export_tiny("llama"), lambda _graph: None, tmp_path)
     check(found, "fp32")
     assert found.parity.relative < 1e-5
     assert found.parity.greedy_agreement == 1.0
@@ -57,11 +57,11 @@ def test_both_sides_of_an_edge_are_read_unless_the_context_ends_there(
     export_tiny: ExportTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported, lengths = export_tiny("llama"), []
-    monkeypatch.setattr(verify, "_steady", lambda runner, ids: not lengths.append(len(ids)))
-    assert remeasure(exported, lambda graph: None, tmp_path, edges=[300]).steady_rows
+    monkeypatch.setattr(verify, "_steady", lambda _runner, ids: not lengths.append(len(ids)))
+    assert remeasure(exported, lambda _graph: None, tmp_path, edges=[300]).steady_rows
     assert max(lengths) == 302
     lengths.clear()
-    remeasure(exported, lambda graph: None, tmp_path, edges=[exported.record.context_length - 1])
+    remeasure(exported, lambda _graph: None, tmp_path, edges=[exported.record.context_length - 1])
     assert max(lengths) <= exported.record.context_length
 
 

@@ -116,7 +116,7 @@ quick = settings(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads of PyTorch only wait for each other in models this small."""
     before = torch.get_num_threads()
@@ -126,21 +126,21 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def words(tiny_word_pair: Pair, one_thread: None) -> Iterator[Both]:
+def words(tiny_word_pair: Pair) -> Iterator[Both]:
     both = Both(tiny_word_pair)
     with both.lm:
         yield both
 
 
 @pytest.fixture(scope="module")
-def noise(tiny_token_pair: Pair, one_thread: None) -> Iterator[Both]:
+def noise(tiny_token_pair: Pair) -> Iterator[Both]:
     both = Both(tiny_token_pair)
     with both.lm:
         yield both
 
 
 @pytest.fixture(scope="module")
-def marked(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[Both]:
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     """Tokenizers that mark the start of a string, as Llama 2's, and a template that ends in a special token."""
     folder = tmp_path_factory.mktemp("marked_pair")
 

@@ -32,7 +32,7 @@ def test_kept_positions_are_the_first_ones_of_every_tensor(dtype: str) -> None:
 
 
 def test_the_graph_that_keeps_positions_is_valid() -> None:
-    model = onnx.load_from_string(slicing._graph(130, 1))
+    model = onnx.load_from_string(slicing.slicing_graph(130, 1))
     onnx.checker.check_model(model, full_check=True)
     assert len(model.graph.node) == 130
 
@@ -151,8 +151,9 @@ def test_buffers_on_a_device_hold_what_the_host_gave_them(graph: ModelSession, d
     assert device.made[tensors:] == [("copied", "cuda", 1)] * tensors
 
 
+@pytest.mark.usefixtures("device")
 def test_what_a_growing_cache_gets_back_stays_on_the_device(
-    graph: ModelSession, device: Device, monkeypatch: pytest.MonkeyPatch
+    graph: ModelSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[tuple[str, int]] = []
     monkeypatch.setattr(caches, "keep_positions", lambda values, *rest: places.append(rest[2:]) or list(values))

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from opened import loaded
 from pairs import Pair, exported
 from tiny import tiny_checkpoint
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.errors import BundleError, ProviderError
-from nudge_onnx.runtime.inference import opening
 from nudge_onnx.runtime.inference.decoder import Decoder
 from nudge_onnx.runtime.inference.opening import open_model
 from nudge_onnx.runtime.inference.outputs import Rows
-from nudge_onnx.runtime.sessions import providers, session
+from nudge_onnx.runtime.sessions import providers
+from nudge_onnx.runtime.sessions.creation import create_session
+from nudge_onnx.runtime.sessions.cuda_graphs import CudaGraphs
+from nudge_onnx.runtime.sessions.model_session import ModelSession
+from nudge_onnx.runtime.sessions.session import open_session
 
 BUNDLE = Path(__file__).parent.parent / "conformance" / "bundles" / "word"
 CUDA = [("cuda", {"enable_cuda_graph": True})]
@@ -59,8 +64,8 @@ class Replaying:
     def io_binding(self) -> Binding:
         return Binding(self._real.io_binding())
 
-    def run_with_iobinding(self, binding: Binding, options: Any) -> None:
-        number = options.get_run_config_entry("gpu_graph_id")
+    def run_with_iobinding(self, binding: Binding, options: Any = None) -> None:
+        number = "-1" if options is None else options.get_run_config_entry("gpu_graph_id")
         if number == "-1":
             self.unrecorded += 1
             self._real.run_with_iobinding(binding.real)
@@ -82,30 +87,22 @@ class Replaying:
         return getattr(self._real, name)
 
 
-@pytest.fixture
-def replaying(monkeypatch: pytest.MonkeyPatch) -> list[Replaying]:
-    """Sessions that are opened from now on replay; the list of them."""
-    opened: list[Replaying] = []
-    real = session._open
-
-    def replay(*arguments: Any) -> Replaying:
-        opened.append(Replaying(real(*arguments)))
-        return opened[-1]
-
-    monkeypatch.setattr(session, "_open", replay)
-    monkeypatch.setattr(session, "records_runs", lambda *_: True)
-    return opened
+def replaying(*arguments: Any) -> Replaying:
+    """Makes a session that replays."""
+    return Replaying(create_session(*arguments))
 
 
-def decoders(bundle: Path, role: str, replaying: list[Replaying]) -> tuple[Decoder, Decoder, Replaying]:
+def recording(model: ModelSession) -> ModelSession:
+    """The model with passes that are recorded."""
+    return replace(model, cuda_graphs=CudaGraphs())
+
+
+def decoders(bundle: Path, role: str) -> tuple[Decoder, Decoder, Replaying]:
     """A decoder that is recorded, one that is not, and the session of the first."""
-    recorded = Decoder(open_model(Bundle.open(bundle), role, ["cpu"], threads=1))
-    replaying[-1].unrecorded = 0  # passes that found out which rows share bits
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "records_runs", lambda *_: False)
-        patch.setattr(session, "_open", lambda path, *rest: onnxruntime.InferenceSession(str(path), rest[2]))
-        plain = Decoder(open_model(Bundle.open(bundle), role, ["cpu"], threads=1))
-    return recorded, plain, replaying[-1]
+    model = open_model(Bundle.open(bundle), role, ["cpu"], threads=1, create=replaying)
+    replayed = model.session
+    replayed.unrecorded = 0  # passes that found out which rows share bits
+    return Decoder(recording(model)), Decoder(open_model(Bundle.open(bundle), role, ["cpu"], threads=1)), replayed
 
 
 def equal(found: Rows, wanted: Rows) -> None:
@@ -130,8 +127,8 @@ def with_positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("head", [True, False])
 @pytest.mark.parametrize("role", ["base", "nudge"])
-def test_a_recorded_pass_returns_what_any_pass_does(role: str, head: bool, replaying: list[Replaying]) -> None:
-    *both, replayed = decoders(BUNDLE, role, replaying)
+def test_a_recorded_pass_returns_what_any_pass_does(role: str, head: bool) -> None:
+    *both, replayed = decoders(BUNDLE, role)
     for decoder in both:
         decoder.read(head=head)
     walk(lambda d: d.prefill(IDS[:20]), both)
@@ -150,16 +147,16 @@ def test_a_recorded_pass_returns_what_any_pass_does(role: str, head: bool, repla
     walk(lambda d: d.feed(IDS[103:104]), both)
 
 
-def test_a_cache_that_grows_is_recorded_anew(replaying: list[Replaying]) -> None:
-    *both, replayed = decoders(BUNDLE, "base", replaying)
+def test_a_cache_that_grows_is_recorded_anew() -> None:
+    *both, replayed = decoders(BUNDLE, "base")
     walk(lambda d: d.prefill(IDS[:250]), both)
     for at in range(250, 262):
         walk(lambda d, at=at: d.feed([IDS[at]]), both)  # type: ignore[misc]
     assert (len(replayed.recorded), replayed.replays) == (2, 10)
 
 
-def test_learned_positions_are_written_too(with_positions: Path, replaying: list[Replaying]) -> None:
-    *both, replayed = decoders(with_positions, "base", replaying)
+def test_learned_positions_are_written_too(with_positions: Path) -> None:
+    *both, replayed = decoders(with_positions, "base")
     walk(lambda d: d.prefill(IDS[:9]), both)
     for at in range(9, 14):
         walk(lambda d, at=at: d.feed([IDS[at]]), both)  # type: ignore[misc]
@@ -168,9 +165,9 @@ def test_learned_positions_are_written_too(with_positions: Path, replaying: list
 
 @pytest.mark.real
 @pytest.mark.parametrize("role", ["base", "nudge"])
-def test_real_models_may_be_recorded(role: str, replaying: list[Replaying]) -> None:
+def test_real_models_may_be_recorded(role: str) -> None:
     bundle = Path(os.environ.get("NUDGE_REAL_FP32", ".cache/bundles/fp32"))
-    *both, replayed = decoders(bundle, role, replaying)
+    *both, replayed = decoders(bundle, role)
     for decoder in both:
         decoder.read(head=True)
     walk(lambda d: d.prefill(IDS[:60]), both)
@@ -183,52 +180,69 @@ def test_real_models_may_be_recorded(role: str, replaying: list[Replaying]) -> N
 
 
 @pytest.mark.parametrize("speculation", ["off", 4])
-def test_answers_are_the_same(speculation: Any, tiny_word_pair: Pair, replaying: list[Replaying]) -> None:
+def test_answers_are_the_same(speculation: Any, tiny_word_pair: Pair) -> None:
     def pieces(lm: NudgedLM) -> list[tuple[int, ...]]:
         answers = [
             lm.generate(text, max_new_tokens=40, gamma=0.4, speculation=speculation) for text in ("the cat", "so")
         ]
         return [piece.token_ids for answer in answers for piece in answer.pieces]
 
-    with NudgedLM.load(tiny_word_pair.bundle, threads=1) as lm:
+    with loaded(tiny_word_pair.bundle, replaying, threads=1, change=recording) as lm:
         found = pieces(lm)
-    assert all(one.replays > 10 for one in replaying)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "records_runs", lambda *_: False)
-        patch.setattr(
-            Replaying, "run_with_iobinding", lambda self, binding: self._real.run_with_iobinding(binding.real)
-        )
-        with NudgedLM.load(tiny_word_pair.bundle, threads=1) as lm:
-            assert pieces(lm) == found
+        assert all(model.session.replays > 10 for model in lm.models.values())
+    with NudgedLM.load(tiny_word_pair.bundle, threads=1) as lm:
+        assert pieces(lm) == found
 
 
 def test_only_a_graph_without_branches_and_with_a_cache_in_place_is_recorded(
     tiny_word_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(providers, "missing_library", lambda name: None)
+    monkeypatch.setattr(providers, "missing_library", lambda _: None)
     for arguments in (["--precision", "int8"], ["--target", "tensorrt", "--precision", "fp32"]):
         bundle = exported(tiny_word_pair.base, tiny_word_pair.nudge, tmp_path / arguments[-1], *arguments)
         with pytest.raises(ProviderError, match=r"^base/model\.onnx cannot be recorded by enable_cuda_graph; leave it"):
             open_model(Bundle.open(bundle), "base", CUDA)
 
 
+class Pretending:
+    """Makes sessions that say they run on the providers that are asked for; the CPU does the work."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[Any]] = []
+        self.refuses: Callable[[Any], bool] = lambda _: False
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+        monkeypatch.setattr(providers, "missing_library", lambda _: None)
+
+    def create(self, path: Path, name: str, wanted: Any, options: Any) -> Any:
+        if self.refuses(wanted):
+            raise BundleError("all nodes must be on CUDAExecutionProvider")
+        self.asked.append(list(wanted))
+        return OnCuda(create_session(path, name, [("CPUExecutionProvider", {})], options))
+
+    def open(self, bundle: Bundle, role: str, providers: Any) -> ModelSession:
+        return open_session(bundle, role, providers, create=self.create)
+
+
+class OnCuda:
+    """A session of the CPU that says CUDA runs all of it."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
-    """The providers of each session that was opened, for a machine that says it has CUDA; the CPU does the work."""
-    found: list[list[Any]] = []
-    real = session._open
-
-    def spied(path: Path, name: str, wanted: Any, options: Any) -> Any:
-        found.append(list(wanted))
-        return real(path, name, [("CPUExecutionProvider", {})], options)
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(providers, "missing_library", lambda name: None)
-    monkeypatch.setattr(session, "_open", spied)
-    monkeypatch.setattr(session, "check_loaded", lambda _, wanted: wanted[0][0])
-    monkeypatch.setattr(opening, "remembered_row_bits", lambda *_: "none")
-    return found
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Pretending:
+    return Pretending(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -239,28 +253,19 @@ def halves(tiny_word_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Bu
     return Bundle.open(exported(tiny_word_pair.base, tiny_word_pair.nudge, output, *options))
 
 
-def test_cuda_records_unless_it_is_told_not_to(halves: Bundle, asked: list[list[Any]]) -> None:
-    assert open_model(halves, "nudge", ["cuda"]).cuda_graphs is not None
-    assert open_model(halves, "nudge", [("cuda", {"enable_cuda_graph": False})]).cuda_graphs is None
-    assert [wanted[0][1] for wanted in asked] == [{"enable_cuda_graph": "1"}, {"enable_cuda_graph": "0"}]
+def test_cuda_records_unless_it_is_told_not_to(halves: Bundle, cuda: Pretending) -> None:
+    assert cuda.open(halves, "nudge", ["cuda"]).cuda_graphs is not None
+    assert cuda.open(halves, "nudge", [("cuda", {"enable_cuda_graph": False})]).cuda_graphs is None
+    assert [wanted[0][1] for wanted in cuda.asked] == [{"enable_cuda_graph": "1"}, {"enable_cuda_graph": "0"}]
 
 
-def test_floats_of_full_size_are_not_recorded_by_themselves(asked: list[list[Any]]) -> None:
+def test_floats_of_full_size_are_not_recorded_by_themselves(cuda: Pretending) -> None:
     # CUDA has no attention for them, so that it is left to the CPU.
-    assert open_model(Bundle.open(BUNDLE), "base", ["cuda"]).cuda_graphs is None
-    assert asked == [[("CUDAExecutionProvider", {})]]
+    assert cuda.open(Bundle.open(BUNDLE), "base", ["cuda"]).cuda_graphs is None
+    assert cuda.asked == [[("CUDAExecutionProvider", {})]]
 
 
-def test_what_cannot_be_recorded_runs_as_it_is(
-    halves: Bundle, asked: list[list[Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spied = session._open
-
-    def refuse(path: Path, name: str, wanted: Any, options: Any) -> Any:
-        if wanted[0][1]:
-            raise BundleError("all nodes must be on CUDAExecutionProvider")
-        return spied(path, name, wanted, options)
-
-    monkeypatch.setattr(session, "_open", refuse)
-    graph = open_model(halves, "nudge", ["cuda", "cpu"])
-    assert (graph.provider, graph.cuda_graphs) == ("cuda", None)
+def test_what_cannot_be_recorded_runs_as_it_is(halves: Bundle, cuda: Pretending) -> None:
+    cuda.refuses = lambda wanted: bool(wanted[0][1])
+    model = cuda.open(halves, "nudge", ["cuda", "cpu"])
+    assert (model.provider, model.cuda_graphs) == ("cuda", None)

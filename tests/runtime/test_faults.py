@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened import loaded
 from pairs import Pair, exported
 
-from nudge_onnx import Answer, NudgedLM
+from nudge_onnx import Answer
 from nudge_onnx.errors import NudgeError
 from nudge_onnx.runtime.choosing.gates import Softmax
 from nudge_onnx.runtime.inference import cache, decoder, inputs, outputs
-from nudge_onnx.runtime.sessions import providers, session
+from nudge_onnx.runtime.sessions import providers
+from nudge_onnx.runtime.sessions.creation import CreateSession, create_session
 from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 # The second prompt keeps what it shares with the first, and grows the caches beyond their first 256 positions.
@@ -93,32 +95,36 @@ BINDS = ("bind_input", "bind_output", "bind_ortvalue_input", "bind_ortvalue_outp
 @contextmanager
 def watched(faults: Faults) -> Iterator[None]:
     """Whatever a loaded model calls to make an answer is counted: passes, bindings, memory, and its tokenizers."""
-    real_open, ort = session._open, providers.onnxruntime()
-
-    def binding_of(real: Any) -> Counted:
-        made = real.io_binding()
-        return Counted(made, faults, **{name: getattr(made, name) for name in BINDS})
-
-    def opened(*arguments: Any) -> Counted:
-        real = real_open(*arguments)
-
-        def run(binding: Counted) -> None:
-            real.run_with_iobinding(binding.real)
-
-        return Counted(real, faults, io_binding=partial(binding_of, real), run_with_iobinding=run)
-
+    ort = providers.onnxruntime()
     values = Counted(ort.OrtValue, faults, ortvalue_from_numpy=ort.OrtValue.ortvalue_from_numpy)
     arrays = Counted(np, faults, empty=np.empty, zeros=np.zeros)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_open", opened)
         patch.setattr(cache, "onnxruntime", lambda: SimpleNamespace(OrtValue=values))
-        patch.setattr(inputs, "_masks", faults.wrap("masks", inputs._masks))
+        patch.setattr(inputs, "masks", faults.wrap("masks", inputs.masks))
         for module in (cache, inputs, outputs):
             patch.setattr(module, "np", arrays)
         patch.setattr(cache, "keep_positions", faults.wrap("keep_positions", cache.keep_positions))
         for name in ("encode", "encode_prompt"):
             patch.setattr(Tokenizer, name, _method(faults.wrap(name, getattr(Tokenizer, name))))
         yield
+
+
+def counted_sessions(faults: Faults) -> CreateSession:
+    """Makes sessions whose passes and bindings are counted."""
+
+    def binding_of(real: Any) -> Counted:
+        made = real.io_binding()
+        return Counted(made, faults, **{name: getattr(made, name) for name in BINDS})
+
+    def create(*arguments: Any) -> Counted:
+        real = create_session(*arguments)
+
+        def run(binding: Counted) -> None:
+            real.run_with_iobinding(binding.real)
+
+        return Counted(real, faults, io_binding=partial(binding_of, real), run_with_iobinding=run)
+
+    return create
 
 
 def _method(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,13 +139,20 @@ def seen(answer: Answer) -> tuple[Any, ...]:
 class Asked:
     """One bundle, loaded and watched, and what it should answer."""
 
-    def __init__(self, folder: Path, faults: Faults, prompt: str = PROMPT, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        faults: Faults,
+        prompt: str = PROMPT,
+        create: CreateSession = create_session,
+        **options: Any,
+    ) -> None:
         self._faults = faults
         self._prompt = prompt
         self._options = {"max_new_tokens": 4, "draft_tokens": 4, "speculation": 3, "gamma": 0.3, **options}
-        with NudgedLM.load(folder, **LOAD) as fresh:
+        with loaded(folder, create, **LOAD) as fresh:
             self._expected = seen(fresh.generate(prompt, **self._options))
-        self._lm = NudgedLM.load(folder, **LOAD)
+        self._lm = loaded(folder, create, **LOAD)
         self._two_answers()  # what is made once, templates for example, is made now
 
     def calls(self) -> list[str]:
@@ -173,11 +186,11 @@ class Asked:
 
     def _hold_to_what_is_expected(self, *place: object) -> None:
         assert seen(self._lm.generate(self._prompt, **self._options)) == self._expected, place
-        assert not self._lm._pool._lent, place
+        assert not self._lm.pool.lent, place
 
     def _two_answers(self) -> None:
         # Into caches that are made anew, so that each time the same is called.
-        self._lm._pool._idle.clear()
+        self._lm.pool.clear()
         self._lm.generate(BEFORE, **self._options)
         self._lm.generate(self._prompt, **self._options)
 
@@ -197,7 +210,7 @@ def interrupted_at(number: int) -> Iterator[list[str]]:
                 raise KeyboardInterrupt(reached[-1])
         return in_frame
 
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+    def trace(frame: FrameType, _event: str, _argument: Any) -> Any:
         return in_frame if frame.f_code.co_filename.startswith(RUNTIME) else None
 
     before = sys.gettrace()
@@ -243,9 +256,9 @@ def test_after_a_fault_at_any_call_the_next_answer_is_a_fresh_one(
     faults = Faults()
     with watched(faults):
         if kind == "growing":  # by every pass, and binds all anew; from logits, where others read the uncertainty head
-            asked = Asked(bundles[kind], faults, SHORT_PROMPT, gate="margin")
+            asked = Asked(bundles[kind], faults, SHORT_PROMPT, counted_sessions(faults), gate="margin")
         else:
-            asked = Asked(bundles[kind], faults)
+            asked = Asked(bundles[kind], faults, create=counted_sessions(faults))
         places = asked.calls()
         assert {"run_with_iobinding", "bind_input", "empty", "encode", "encode_prompt"} < set(places)
         assert ("keep_positions" in places) == (kind == "growing")

@@ -48,7 +48,7 @@ def test_broken_logits_name_the_model(bad: list[float]) -> None:
 
 
 def test_any_callable_is_a_gate_and_an_unknown_name_is_not() -> None:
-    def never(softmax: Softmax, gamma: float) -> bool:
+    def never(_softmax: Softmax, _gamma: float) -> bool:
         return False
 
     assert resolve_gate(never) is never

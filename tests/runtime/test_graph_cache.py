@@ -8,10 +8,12 @@ import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from opened import loaded
 from pairs import Pair
 
 from nudge_onnx import NudgedLM
@@ -19,7 +21,7 @@ from nudge_onnx.bundle import Bundle
 from nudge_onnx.cli import main
 from nudge_onnx.runtime.inference.decoder import Decoder
 from nudge_onnx.runtime.inference.opening import open_model
-from nudge_onnx.runtime.sessions import session
+from nudge_onnx.runtime.sessions.creation import create_session
 
 
 def logits(bundle: Bundle, role: str, cache_dir: Path | None) -> np.ndarray:
@@ -61,14 +63,17 @@ def test_a_cached_real_graph_gives_the_same_bits(precision: str, cache_dir: Path
         shutil.rmtree(cache_dir)
 
 
-def test_a_second_load_writes_nothing(tiny_word_pair: Pair, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_load_writes_nothing(tiny_word_pair: Pair, cache_dir: Path) -> None:
     with NudgedLM.load(tiny_word_pair.bundle, cache_dir=cache_dir) as lm:
         answer = lm.generate("the cat", max_new_tokens=16)
     before = {path: path.stat().st_mtime_ns for path in cache_dir.rglob("*")}
     opened: list[Path] = []
-    real = session._open
-    monkeypatch.setattr(session, "_open", lambda path, *rest: opened.append(path) or real(path, *rest))
-    with NudgedLM.load(tiny_word_pair.bundle, cache_dir=str(cache_dir)) as lm:
+
+    def create(path: Path, *rest: Any) -> Any:
+        opened.append(path)
+        return create_session(path, *rest)
+
+    with loaded(tiny_word_pair.bundle, create, cache_dir=cache_dir) as lm:
         assert lm.generate("the cat", max_new_tokens=16).pieces == answer.pieces
     assert {path: path.stat().st_mtime_ns for path in cache_dir.rglob("*")} == before
     assert len(opened) == 2
@@ -132,7 +137,7 @@ def test_another_graph_version_processor_or_option_is_another_entry(
     elif what == "onnxruntime":
         monkeypatch.setattr(onnxruntime, "__version__", "99.0")
     elif what == "processor":
-        monkeypatch.setattr(session, "processor", lambda: "another")
+        monkeypatch.setattr("nudge_onnx.runtime.sessions.session.processor", lambda: "another")
     else:
         providers = [("cpu", {"use_arena": "0"})]
     open_model(bundle, "base", providers, cache_dir=cache_dir)  # type: ignore[arg-type]

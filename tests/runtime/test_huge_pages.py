@@ -11,9 +11,9 @@ import pytest
 from nudge_onnx.runtime.system import huge_pages
 
 MADVISE = sys.platform.startswith("linux") and "[madvise]" in (
-    huge_pages._POLICY.read_text() if huge_pages._POLICY.exists() else ""
+    huge_pages.POLICY.read_text() if huge_pages.POLICY.exists() else ""
 )
-SIZE = huge_pages._SIZE
+SIZE = huge_pages.SIZE
 
 # A process of its own, whose memory nothing else touches.
 PROGRAM = """
@@ -55,7 +55,7 @@ def test_where_the_system_decides_nothing_is_done(
     file = tmp_path / "enabled"
     if policy is not None:
         file.write_text(policy)
-    monkeypatch.setattr(huge_pages, "_POLICY", file)
+    monkeypatch.setattr(huge_pages, "POLICY", file)
     monkeypatch.setattr(huge_pages.threading, "Thread", lambda *_, **__: pytest.fail("a thread was started"))
     with huge_pages.huge_pages():
         bytearray(8 << 20)
@@ -65,10 +65,10 @@ def test_where_the_system_decides_nothing_is_done(
 def test_at_real_time_priority_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "enabled"
     file.write_text("always [madvise] never")
-    monkeypatch.setattr(huge_pages, "_POLICY", file)
-    assert huge_pages._wanted()
-    monkeypatch.setattr(huge_pages.os, "sched_getscheduler", lambda pid: huge_pages.os.SCHED_FIFO)
-    assert not huge_pages._wanted()
+    monkeypatch.setattr(huge_pages, "POLICY", file)
+    assert huge_pages.wanted()
+    monkeypatch.setattr(huge_pages.os, "sched_getscheduler", lambda _: huge_pages.os.SCHED_FIFO)
+    assert not huge_pages.wanted()
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_what_is_new_among_the_mapped_ranges(
     def pages(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [(start * SIZE, end * SIZE) for start, end in pairs]
 
-    assert huge_pages._without(pages(ranges), pages(known)) == pages(expected)
+    assert huge_pages.new_whole_pages(pages(ranges), pages(known)) == pages(expected)
 
 
 def test_only_whole_large_pages_count() -> None:
-    assert huge_pages._without([(SIZE - 1, 3 * SIZE + 1), (5 * SIZE + 1, 6 * SIZE)], []) == [(SIZE, 3 * SIZE)]
+    assert huge_pages.new_whole_pages([(SIZE - 1, 3 * SIZE + 1), (5 * SIZE + 1, 6 * SIZE)], []) == [(SIZE, 3 * SIZE)]

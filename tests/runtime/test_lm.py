@@ -151,7 +151,7 @@ def test_each_model_may_sample_in_its_own_way(lm: NudgedLM) -> None:
 
 
 def test_gamma_and_gate_decide_who_writes(token_lm: NudgedLM) -> None:
-    def never(softmax: Softmax, gamma: float) -> bool:
+    def never(_softmax: Softmax, _gamma: float) -> bool:
         return False
 
     prompts = ("the cat", "a dog", "x", "no time")
@@ -192,7 +192,8 @@ def test_one_model_alone_is_its_greedy_answer(lm: NudgedLM) -> None:
         assert sum(answer.tokens.values()) == 20 or answer.finish_reason == "stop"
 
 
-def test_an_ensemble_of_a_model_and_itself_is_that_model(tiny_token_pair: Pair, token_lm: NudgedLM) -> None:
+@pytest.mark.usefixtures("tiny_token_pair")
+def test_an_ensemble_of_a_model_and_itself_is_that_model(token_lm: NudgedLM) -> None:
     answer = token_lm.generate("the cat", mode="ensemble", max_new_tokens=20)
     assert all(0 < value <= 1 for piece in answer.pieces for value in piece.top1 if value is not None)
     from nudge_onnx.runtime.nudging.baselines import ensemble, proxy_tuning
@@ -224,7 +225,7 @@ def test_proxy_tuning_adds_what_the_aligned_model_says_over_the_unaligned(
 def _first_logits(lm: NudgedLM, role: str, prompt: str, logits: dict[str, np.ndarray]) -> bool:
     """Put a model's logits after its prompt under its role."""
     messages = [{"role": "user", "content": prompt}]
-    logits[role] = Decoder(lm._models[role]).prefill(lm._prompt(role, messages).ids)[0].copy()  # type: ignore[index]
+    logits[role] = Decoder(lm.models[role]).prefill(lm.prompt(role, messages).ids)[0].copy()
     return True
 
 

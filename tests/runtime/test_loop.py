@@ -51,7 +51,7 @@ def test_the_same_words_offered_four_times_end_the_answer(tokenizer: Tokenizer) 
     def stutters(answer: str) -> tuple[str, float]:
         return " no"[len(answer) % 3], 0.9
 
-    def never(answer: str) -> tuple[str, float]:
+    def never(_answer: str) -> tuple[str, float]:
         return "x", 0.1
 
     pieces, finish = ScriptedPair(tokenizer, never, stutters, draft_tokens=6).run()

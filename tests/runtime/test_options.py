@@ -75,7 +75,7 @@ def test_an_answer_without_a_seed_is_another_one_each_time(lm: NudgedLM) -> None
     assert len(answers) > 1
 
 
-def test_models_without_a_seed_draw_with_the_same_one(lm: NudgedLM) -> None:
+def test_models_without_a_seed_draw_with_the_same_one() -> None:
     options = AnswerOptions(
         sampling=Sampling(temperature=1, seed=None), nudge_sampling=Sampling(temperature=2, seed=None)
     )

@@ -25,13 +25,13 @@ def lm(tiny_token_pair: Pair) -> Iterator[NudgedLM]:
         yield loaded
 
 
-def never(softmax: Softmax, gamma: float) -> bool:
+def never(_softmax: Softmax, _gamma: float) -> bool:
     return False
 
 
 def buffers(lm: NudgedLM) -> int:
     """Bytes of the KV caches alone, of all sets."""
-    return sum(reader.decoder._cache.nbytes for readers in lm._pool._idle for reader in readers.values())
+    return sum(reader.decoder.cache.nbytes for readers in lm.pool.idle for reader in readers.values())
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,16 @@ def test_caches_that_lie_idle_keep_caches_and_nothing_else(lm: NudgedLM, options
         next(stream)
         if "sampling" in options or "mode" in options or "gate" in options:
             row = min(model.vocabulary_size for model in lm.bundle.manifest.models.values()) * 4
-            lent = list(lm._pool._lent)
-            assert lm._pool._used() >= sum(reader.decoder._cache.nbytes for reader in lent) + len(lent) * row
-    assert lm._pool._used() == buffers(lm) > 0
-    for readers in lm._pool._idle:
-        for reader in readers.values():
-            assert set(reader._rows) == {None}
-            assert not reader.decoder._bound
+            lent = lm.pool.lent
+            assert lm.pool.nbytes >= sum(reader.decoder.cache.nbytes for reader in lent) + len(lent) * row
+    assert lm.pool.nbytes == buffers(lm) > 0
 
 
 def test_rows_that_are_remembered_count_while_they_are(lm: NudgedLM) -> None:
     used = []
     with lm.stream("the cat", mode="ensemble", max_new_tokens=20) as stream:
         for _ in stream:
-            used.append(lm._pool._used())
+            used.append(lm.pool.nbytes)
     row = lm.bundle.manifest.models["base"].vocabulary_size * 4
     assert used[-1] - used[0] >= 10 * row
 
@@ -70,12 +66,12 @@ def test_the_limit_holds_for_what_is_kept(tiny_token_pair: Pair) -> None:
     prompts = [f"{word} cat sat on the mat" for word in ("a", "the", "no", "old", "men", "time")]
     with NudgedLM.load(tiny_token_pair.bundle) as lm:
         lm.generate(prompts[0], max_new_tokens=4, gate=never)
-        one = lm._pool._used()
+        one = lm.pool.nbytes
     with NudgedLM.load(tiny_token_pair.bundle) as lm:
-        lm._pool._limit = 2 * one
+        lm.pool.limit = 2 * one
         for prompt in prompts:
             lm.generate(prompt, max_new_tokens=4, gate=never, speculation=16)
-            assert lm._pool._used() <= 2 * one
+            assert lm.pool.nbytes <= 2 * one
 
 
 @pytest.mark.parametrize("mode", ["nudged", "base"])
@@ -84,7 +80,7 @@ def test_a_short_prompt_asked_again_finds_its_caches(lm: NudgedLM, mode: str) ->
     for seed in range(6):
         options: dict[str, Any] = {"sampling": Sampling(temperature=1, seed=seed), "mode": mode}
         lm.generate(prompt, max_new_tokens=60, **options)
-        assert len(lm._pool._idle) == 1
+        assert len(lm.pool.idle) == 1
     assert lm.generate(prompt, mode="base", max_new_tokens=1).timings.fed["base"] == 1
 
 
@@ -92,7 +88,7 @@ def test_a_short_prompt_leaves_a_long_conversation_alone(lm: NudgedLM) -> None:
     long = [{"role": "user", "content": "the cat sat on the mat and the dog ran to town " * 6}]
     lm.generate(long, max_new_tokens=4)
     lm.generate("the cat", max_new_tokens=4)
-    assert len(lm._pool._idle) == 2
+    assert len(lm.pool.idle) == 2
     assert lm.generate(long, mode="base", max_new_tokens=1).timings.fed["base"] == 1
 
 
@@ -102,15 +98,15 @@ def test_a_conversation_that_goes_on_finds_its_caches_though_another_began_alike
     lm.generate("old men", max_new_tokens=12)
     turn = [*first, {"role": "assistant", "content": answer.text}, {"role": "user", "content": "so"}]
     assert lm.generate(turn, max_new_tokens=1).timings.fed["base"] < answer.timings.fed["base"] / 2
-    assert len(lm._pool._idle) == 2
+    assert len(lm.pool.idle) == 2
 
 
 def test_closing_frees_the_sessions_and_caches_at_once(tiny_token_pair: Pair) -> None:
     lm = NudgedLM.load(tiny_token_pair.bundle)
     lm.generate("the cat", max_new_tokens=12, gate=never)
-    kept = [weakref.ref(graph.session) for graph in lm._models.values()]  # type: ignore[union-attr]
-    kept += [weakref.ref(reader) for readers in lm._pool._idle for reader in readers.values()]
-    kept += [weakref.ref(tokenizer) for tokenizer in lm._tokenizers.values()]
+    kept = [weakref.ref(graph.session) for graph in lm.models.values()]
+    kept += [weakref.ref(reader) for readers in lm.pool.idle for reader in readers.values()]
+    kept += [weakref.ref(tokenizer) for tokenizer in lm.tokenizers.values()]
     assert all(one() is not None for one in kept)
     gc.disable()
     try:
@@ -142,7 +138,7 @@ def resident() -> int:
 def test_a_stream_on_its_way_ends_and_then_frees_what_it_holds(tiny_token_pair: Pair) -> None:
     lm = NudgedLM.load(tiny_token_pair.bundle)
     whole = lm.generate("the cat", max_new_tokens=30, gate=never, stop="never said")
-    kept = [weakref.ref(graph.session) for graph in lm._models.values()]  # type: ignore[union-attr]
+    kept = [weakref.ref(graph.session) for graph in lm.models.values()]
     begun = lm.stream("the cat", max_new_tokens=30, gate=never, stop="never said")
     waiting = lm.stream("the cat")
     next(begun)

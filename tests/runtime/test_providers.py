@@ -39,7 +39,7 @@ def test_options_reach_onnx_runtime_as_text_in_the_form_that_it_reads() -> None:
 
 def test_every_short_name_is_one_that_onnx_runtime_knows_or_knew() -> None:
     known = set(onnxruntime.get_all_providers()) | {"ROCMExecutionProvider", "NvTensorRTRTXExecutionProvider"}
-    assert set(providers._FULL.values()) <= known
+    assert set(providers.PROVIDERS.values()) <= known
 
 
 def test_a_captured_graph_that_would_replay_old_shapes_is_refused() -> None:
@@ -53,7 +53,7 @@ def test_a_captured_graph_that_would_replay_old_shapes_is_refused() -> None:
 def test_cuda_alone_may_record_and_only_where_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["TensorrtExecutionProvider", CUDA, "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
-    monkeypatch.setattr(providers, "missing_library", lambda name: None)
+    monkeypatch.setattr(providers, "missing_library", lambda _name: None)
     recording = ("cuda", {"enable_cuda_graph": "1"})
     assert resolve_providers([recording, "cpu"])[0] == (CUDA, {"enable_cuda_graph": "1"})
     for wanted in (
@@ -69,7 +69,7 @@ def test_cuda_alone_may_record_and_only_where_it_comes_first(monkeypatch: pytest
 def test_a_device_does_not_hold_a_table_in_two_shapes() -> None:
     key = "optimization.constant_folding_max_output_size_in_bytes"
     for wanted in ([(CUDA, {})], [(CUDA, {}), ("CPUExecutionProvider", {})]):
-        assert session._options(wanted, None, alone=True).get_session_config_entry(key) == "1048576"
+        assert session.session_options(wanted, None, alone=True).get_session_config_entry(key) == "1048576"
 
 
 @needs_azure
@@ -82,7 +82,7 @@ def test_a_provider_that_takes_no_work_does_not_leave_it_to_the_cpu_in_silence()
 
 
 def linker_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    def refuse(path: str) -> None:
+    def refuse(_path: str) -> None:
         raise OSError(text)
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
@@ -127,7 +127,7 @@ def test_a_device_that_fails_is_said_without_the_code_that_noticed(
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    monkeypatch.setattr(providers, "missing_library", lambda name: None)
+    monkeypatch.setattr(providers, "missing_library", lambda _name: None)
     with pytest.raises(ProviderError, match=rf"^provider 'cuda' did not load: {failure} \(onnxruntime-gpu needs"):
         NudgedLM.load(BUNDLE, providers=["cuda"])
     with NudgedLM.load(BUNDLE, providers=["cuda", "cpu"]) as lm:
@@ -139,7 +139,7 @@ def test_a_provider_that_fails_in_a_pass_is_said_in_one_line() -> None:
         def __init__(self, real: Any) -> None:
             self._real = real
 
-        def run_with_iobinding(self, binding: object) -> None:
+        def run_with_iobinding(self, _binding: object) -> None:
             raise RuntimeError("Error in execution: Output names mismatch\nmore of it")
 
         def __getattr__(self, name: str) -> Any:

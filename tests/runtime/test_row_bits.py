@@ -27,7 +27,7 @@ PROMPT = "the cat sat on a mat and the dog ran to town"
 Differs = Callable[[int], int]
 """What a kernel adds to the logits of a pass of so many rows."""
 KERNELS: dict[RowBits, Differs] = {
-    "all": lambda rows: 0,
+    "all": lambda _rows: 0,
     "pairs": lambda rows: int(rows == 1),
     "none": lambda rows: rows,
 }
@@ -49,8 +49,8 @@ def scripted(differs: Differs) -> Callable[..., Rows]:
 
     def run(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
         past = self.length
-        self._cache.reserve(len(ids))
-        self._cache.advance(None, len(ids))
+        self.cache.reserve(len(ids))
+        self.cache.advance(None, len(ids))
         rows = [[token, past + at, differs(len(ids))] for at, token in enumerate(ids)]
         return np.array(rows[first:last], np.float32)
 
@@ -59,7 +59,7 @@ def scripted(differs: Differs) -> Callable[..., Rows]:
 
 @pytest.mark.parametrize("kind", KERNELS)
 def test_what_kernels_do_is_found(codes: Path, monkeypatch: pytest.MonkeyPatch, kind: RowBits) -> None:
-    monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS[kind]))
+    monkeypatch.setattr(decoder.Decoder, "run_pass", scripted(KERNELS[kind]))
     assert row_bits.find_row_bits(graph_of(codes)) == kind
 
 
@@ -69,17 +69,17 @@ def test_passes_of_eight_are_asked_of_a_large_model_on_another_device_than_a_cpu
 ) -> None:
     small = dataclasses.replace(open_model(Bundle.open(codes), "nudge", ["cpu"]), provider="openvino")
     graph = dataclasses.replace(small, record=dataclasses.replace(small.record, parameters=8_000_000_000))
-    monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS[kind]))
+    monkeypatch.setattr(decoder.Decoder, "run_pass", scripted(KERNELS[kind]))
     assert row_bits.find_row_bits(graph) == ("eights" if kind == "none" else kind)
     assert row_bits.find_row_bits(small) == kind
     passes = count()
-    monkeypatch.setattr(decoder.Decoder, "_run", scripted(lambda rows: next(passes)))
+    monkeypatch.setattr(decoder.Decoder, "run_pass", scripted(lambda _rows: next(passes)))
     assert row_bits.find_row_bits(graph) == "none"
 
 
 @pytest.mark.parametrize("lonely", [1, 2, 3, 5])
 def test_one_size_of_pass_with_other_bits_is_enough(codes: Path, monkeypatch: pytest.MonkeyPatch, lonely: int) -> None:
-    monkeypatch.setattr(decoder.Decoder, "_run", scripted(lambda rows: int(rows == lonely)))
+    monkeypatch.setattr(decoder.Decoder, "run_pass", scripted(lambda rows: int(rows == lonely)))
     assert row_bits.find_row_bits(graph_of(codes)) == ("pairs" if lonely == 1 else "none")
 
 
@@ -87,7 +87,7 @@ def test_one_size_of_pass_with_other_bits_is_enough(codes: Path, monkeypatch: py
 def test_a_row_behind_a_block_of_attention_is_asked_too(
     codes: Path, monkeypatch: pytest.MonkeyPatch, edge: int
 ) -> None:
-    plain = scripted(lambda rows: 0)
+    plain = scripted(lambda _rows: 0)
 
     def run(self: decoder.Decoder, ids: list[int], first: int, last: int) -> Rows:
         past = self.length
@@ -95,12 +95,12 @@ def test_a_row_behind_a_block_of_attention_is_asked_too(
         # The kernel cuts the pass that crosses the edge, and one that ends there not.
         return rows + float(past < edge < past + len(ids) and len(ids) > 2)
 
-    monkeypatch.setattr(decoder.Decoder, "_run", run)
+    monkeypatch.setattr(decoder.Decoder, "run_pass", run)
     assert row_bits.find_row_bits(graph_of(codes)) == "none"
 
 
 def test_a_cache_of_floats_never_takes_single_rows(tiny_word_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder.Decoder, "_run", scripted(KERNELS["all"]))
+    monkeypatch.setattr(decoder.Decoder, "run_pass", scripted(KERNELS["all"]))
     assert row_bits.find_row_bits(graph_of(tiny_word_pair.bundle)) == "pairs"
 
 
@@ -133,7 +133,7 @@ def test_what_a_manifest_promises_is_not_believed(
         model["steady_rows"] = True
     (bundle / "nudge.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("NUDGE_ONNX_CACHE", str(tmp_path))
-    monkeypatch.setattr(decoder.Decoder, "_run", turned(KERNELS[kind], decoder.Decoder._run))
+    monkeypatch.setattr(decoder.Decoder, "run_pass", turned(KERNELS[kind], decoder.Decoder.run_pass))
     with NudgedLM.load(bundle) as lm:
         assert all(not _more(found, kind) for found in lm.row_bits.values())
         for gamma in (0.2, 0.5, 0.8):
@@ -155,7 +155,7 @@ def test_nothing_is_read_ahead_where_no_passes_share_bits(codes: Path, monkeypat
         return feed(self, ids, rows)
 
     feed = decoder.Decoder.feed
-    monkeypatch.setattr(opening, "remembered_row_bits", lambda graph, memory: "none")
+    monkeypatch.setattr(opening, "remembered_row_bits", lambda _graph, _memory: "none")
     monkeypatch.setattr(decoder.Decoder, "feed", spied)
     with NudgedLM.load(codes) as lm:
         assert lm.row_bits == {"base": "none", "nudge": "none"}
@@ -181,9 +181,9 @@ def test_answers_in_passes_of_eight_do_not_depend_on_what_is_read_ahead(
         sizes.add(len(ids))
         return run(self, ids, first, last)
 
-    run = decoder.Decoder._run
-    monkeypatch.setattr(opening, "remembered_row_bits", lambda graph, memory: "eights")
-    monkeypatch.setattr(decoder.Decoder, "_run", spied)
+    run = decoder.Decoder.run_pass
+    monkeypatch.setattr(opening, "remembered_row_bits", lambda _graph, _memory: "eights")
+    monkeypatch.setattr(decoder.Decoder, "run_pass", spied)
     with NudgedLM.load(codes) as lm:
         plain = lm.generate(PROMPT, gamma=0.5, max_new_tokens=40, speculation="off")
         for speculation in (3, 16, "auto"):
@@ -280,7 +280,7 @@ def test_a_graph_is_asked_once(codes: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_graph_that_cannot_run_is_asked_again(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(graph: ModelSession) -> RowBits:
+    def broken(_graph: ModelSession) -> RowBits:
         raise ProviderError("no device")
 
     monkeypatch.setattr(row_bits, "find_row_bits", broken)

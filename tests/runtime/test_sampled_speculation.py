@@ -33,15 +33,15 @@ class Dice(ScriptedDecoder):
     """The same distribution over four letters at every position."""
 
     def __init__(self, distribution: np.ndarray) -> None:
-        super().__init__(lambda answer: ("", 0.5))
+        super().__init__(lambda _answer: ("", 0.5))
         self._row = np.full(257, -40.0, np.float32)
         self._row[[ord(letter) + 1 for letter in LETTERS]] = np.log(distribution)
 
-    def _logits(self, length: int) -> np.ndarray:
+    def _logits(self, _length: int) -> np.ndarray:
         return self._row
 
 
-def always(softmax: Softmax, gamma: float) -> bool:
+def always(_softmax: Softmax, _gamma: float) -> bool:
     return True
 
 

@@ -44,7 +44,7 @@ def test_top_p_of_a_large_vocabulary_is_the_same_as_with_a_full_sort() -> None:
     mass = np.cumsum(np.exp(logits[order].astype(np.float64)))
     nucleus = set(order[: int(np.searchsorted(mass, 0.7 * mass[-1])) + 1].tolist())
     sampling = Sampling(temperature=1, top_p=0.7)
-    assert set(sampling._keep(logits).tolist()) == nucleus
+    assert set(sampling.kept(logits).tolist()) == nucleus
 
 
 def test_one_seed_gives_one_answer_whatever_was_asked_before() -> None:

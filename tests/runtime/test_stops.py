@@ -64,7 +64,7 @@ def test_the_source_is_closed_when_the_reader_leaves() -> None:
             closed.append(True)
         return "length"
 
-    pieces = cut_at_stops(source(), ["z"], lambda _, i: b"")
+    pieces = cut_at_stops(source(), ["z"], lambda _, _i: b"")
     next(pieces)
     pieces.close()
     assert closed == [True]
@@ -83,7 +83,7 @@ def test_ids_that_write_less_than_their_text_end_the_search() -> None:
         return "length"
 
     for written in (b"", b"x"):
-        pieces = cut_at_stops(source(), ["d"], lambda _, i, written=written: written)
+        pieces = cut_at_stops(source(), ["d"], lambda _, _i, written=written: written)
         assert next(pieces) == Piece("ab c", "nudge", (1, 2), (None, None))
         with pytest.raises(StopIteration, match="stop"):
             next(pieces)
@@ -94,4 +94,4 @@ def test_a_piece_without_ids_may_be_cut() -> None:
         yield Piece("abc", "nudge", (), ())
         return "length"
 
-    assert next(cut_at_stops(source(), ["c"], lambda _, i: b"")) == Piece("ab", "nudge", (), ())
+    assert next(cut_at_stops(source(), ["c"], lambda _, _i: b"")) == Piece("ab", "nudge", (), ())

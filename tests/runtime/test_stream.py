@@ -28,12 +28,12 @@ def whole(lm: NudgedLM) -> Answer:
     return lm.generate("the cat", gate=never, max_new_tokens=40)
 
 
-def never(softmax: Softmax, gamma: float) -> bool:
+def never(_softmax: Softmax, _gamma: float) -> bool:
     return False
 
 
 def idle(lm: NudgedLM) -> int:
-    return len(lm._pool._idle)
+    return len(lm.pool.idle)
 
 
 class Stop:
@@ -44,7 +44,7 @@ class Stop:
         self.reached = threading.Event()
         self.go_on = threading.Event()
 
-    def __call__(self, softmax: Softmax, gamma: float) -> bool:
+    def __call__(self, _softmax: Softmax, _gamma: float) -> bool:
         self.left -= 1
         if self.left == 0:
             self.reached.set()
@@ -64,7 +64,7 @@ def test_another_thread_may_close_a_stream_that_is_at_work(
     reader.start()
     assert gate.reached.wait(SECONDS)
     free = idle(lm)
-    decoders = [reader.decoder for reader in lm._pool._lent]
+    decoders = [reader.decoder for reader in lm.pool.lent]
     passes = sum(decoder.passes for decoder in decoders)
     stream.close()
     assert stream.answer.finish_reason == "cancelled"
@@ -114,21 +114,21 @@ def test_closing_from_many_threads_at_once_gives_the_caches_back_once(lm: Nudged
             pass
         for thread in threads:
             thread.join(SECONDS)
-        assert not lm._pool._lent
+        assert not lm.pool.lent
     assert lm.generate("the cat", gate=never, max_new_tokens=40).pieces == whole.pieces
 
 
 def test_a_gate_may_close_its_own_stream(lm: NudgedLM, whole: Answer) -> None:
     streams: list[Stream] = []
 
-    def close(softmax: Softmax, gamma: float) -> bool:
+    def close(_softmax: Softmax, _gamma: float) -> bool:
         streams[0].close()
         return False
 
     streams.append(lm.stream("the cat", gate=close, max_new_tokens=40))
     assert len(list(streams[0])) <= 1
     assert streams[0].answer.finish_reason == "cancelled"
-    assert not lm._pool._lent
+    assert not lm.pool.lent
     assert lm.generate("the cat", gate=never, max_new_tokens=40).pieces == whole.pieces
 
 
@@ -168,7 +168,7 @@ def test_a_stream_that_failed_says_why(
 ) -> None:
     left = [after]
 
-    def failing(softmax: Softmax, gamma: float) -> bool:
+    def failing(_softmax: Softmax, _gamma: float) -> bool:
         left[0] -= 1
         if left[0] < 0:
             raise error
@@ -182,7 +182,7 @@ def test_a_stream_that_failed_says_why(
     answer = stream.answer
     assert (answer.finish_reason, answer.error) == (finish, reason)
     assert json.loads(json.dumps(answer.to_dict()))["error"] == reason
-    assert not lm._pool._lent
+    assert not lm.pool.lent
     assert lm.generate("the cat", gate=never, max_new_tokens=40).pieces == whole.pieces
 
 

@@ -11,8 +11,7 @@ from pairs import Pair, exported
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle, Cache, GraphIO, ModelRecord
-from nudge_onnx.runtime.sessions import session
-from nudge_onnx.runtime.sessions.tensorrt import shape_profiles, tensorrt_options
+from nudge_onnx.runtime.sessions.tensorrt import shape_profiles, tensorrt_options, with_tensorrt_options
 
 KV = "past_key_values.0.{kind}:1x2x{past}x16"
 
@@ -69,12 +68,12 @@ def test_cuda_takes_what_tensorrt_leaves_on_the_same_device(
     names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
     wanted = [(names[0], {"device_id": "1"}), (names[2], {})]
-    prepared = session._prepared(wanted, record, "ab" * 32, "base", tmp_path)
+    prepared = with_tensorrt_options(wanted, record, tmp_path / "engines")
     assert [name for name, _ in prepared] == names
     assert prepared[1][1] == {"device_id": "1"}
     assert Path(prepared[0][1]["trt_engine_cache_path"]).is_dir()
     with_cuda = [wanted[0], (names[1], {"use_tf32": "0"})]
-    assert session._prepared(with_cuda, record, "ab" * 32, "base", None)[1:] == with_cuda[1:]
+    assert with_tensorrt_options(with_cuda, record, None)[1:] == with_cuda[1:]
 
 
 def test_a_bundle_for_tensorrt_has_standard_operators_only_and_answers_on_a_cpu(
