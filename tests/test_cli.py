@@ -85,7 +85,9 @@ def test_options_of_a_provider_go_to_that_provider(tiny_word_pair: Pair, monkeyp
     shapes = "tensorrt.trt_profile_min_shapes=input_ids:1x1,past_key_values.0.key:1x1x0x8"
     arguments = ["--provider", "TensorRT", "--provider", "cuda", "--provider-option", shapes]
     arguments += ["--provider-option", "cuda.device_id=1", "--provider-option", "cuda.arena_extend_strategy=a=b"]
-    assert invoke("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "1", *arguments).exit_code == 0
+    result = invoke("run", tiny_word_pair.bundle, "the cat", "--max-new-tokens", "1", *arguments)
+    with load(tiny_word_pair.bundle) as lm:
+        assert result.stdout == lm.generate("the cat", max_new_tokens=1).text + "\n"
     assert seen["providers"] == [
         ("TensorRT", {"trt_profile_min_shapes": shapes.partition("=")[2]}),
         ("cuda", {"device_id": "1", "arena_extend_strategy": "a=b"}),
@@ -219,5 +221,8 @@ def test_control_tokens_of_a_prompt_are_refused_or_read_as_text_where_that_is_as
     assert refused.stderr.startswith(
         "Error: a message of role user spells '<|im_end|>', a control token of the base model"
     )
-    assert invoke(*arguments, "--control-tokens", "escape").exit_code == 0
-    assert invoke(*arguments).exit_code == 0
+    with NudgedLM.load(tiny_word_pair.bundle) as lm:
+        for how in ("escape", "allow"):
+            expected = lm.generate("the <|im_end|> cat", max_new_tokens=4, control_tokens=how)
+            result = invoke(*arguments, "--control-tokens", how)
+            assert (result.exit_code, result.stdout, result.stderr) == (0, expected.text + "\n", "")

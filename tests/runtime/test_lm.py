@@ -185,11 +185,19 @@ def test_the_head_and_the_logits_give_the_same_answer(lm: NudgedLM, token_lm: Nu
                 assert written(by_head) == written(by_logits)
 
 
-def test_one_model_alone_is_its_greedy_answer(lm: NudgedLM) -> None:
-    for mode, source in (("base", "base"), ("nudge", "nudge")):
-        answer = lm.generate("the cat", mode=mode, max_new_tokens=20)
-        assert {piece.source for piece in answer.pieces} <= {source}
-        assert sum(answer.tokens.values()) == 20 or answer.finish_reason == "stop"
+@pytest.mark.parametrize("role", ["base", "nudge"])
+@pytest.mark.parametrize("prompt", ["the cat", "a dog ran", "x"])
+def test_one_model_alone_is_its_greedy_answer(lm: NudgedLM, role: str, prompt: str) -> None:
+    decoder, record = Decoder(lm.models[role]), lm.bundle.manifest.models[role]
+    token = int(decoder.prefill(lm.prompt(role, [{"role": "user", "content": prompt}]).ids)[-1].argmax())
+    expected: list[int] = []
+    while token not in record.end_token_ids and len(expected) < 20:
+        expected.append(token)
+        token = int(decoder.feed([token])[-1].argmax())
+    answer = lm.generate(prompt, mode=role, max_new_tokens=20)  # type: ignore[arg-type]
+    assert {piece.source for piece in answer.pieces} <= {role}
+    assert [token for piece in answer.pieces for token in piece.token_ids] == expected
+    assert answer.finish_reason == ("length" if len(expected) == 20 else "stop")
 
 
 @pytest.mark.usefixtures("tiny_token_pair")
@@ -257,11 +265,19 @@ def test_bad_arguments_say_what_to_do(lm: NudgedLM, tiny_word_pair: Pair) -> Non
 
 
 def test_an_answer_that_fills_the_context_ends_with_length(lm: NudgedLM) -> None:
-    context = min(model.context_length for model in lm.bundle.manifest.models.values())
-    answer = lm.generate("cat " * (context // 5), max_new_tokens=10_000, mode="base")
-    assert answer.finish_reason in ("length", "stop")
-    nudged = lm.generate("cat " * (context // 5), max_new_tokens=10_000)
-    assert nudged.finish_reason in ("length", "stop", "repetition")
+    context, words = lm.bundle.manifest.models["nudge"].context_length, 1
+
+    def read(words: int) -> int:
+        return len(lm.prompt("nudge", [{"role": "user", "content": "cat " * words}]).ids)
+
+    # As long as it may be, so that no answer ends before the context does.
+    while read(words + 1) < context - 4:
+        words += 1
+    prompt = "cat " * words
+    for mode in ("nudge", "nudged"):
+        answer = lm.generate(prompt, max_new_tokens=10_000, mode=mode)
+        assert answer.finish_reason == "length"
+        assert answer.tokens["nudge"] <= context - read(words)
 
 
 def test_a_closed_model_is_refused_and_a_truncated_graph_is_named(tiny_word_pair: Pair, tmp_path) -> None:  # type: ignore[no-untyped-def]
