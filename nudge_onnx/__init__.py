@@ -24,7 +24,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .bundle import Bundle
     from .choices import Mode
-    from .runtime.choosing.gates import Gate
+    from .runtime.choosing.gates import Gate, Softmax
     from .runtime.choosing.sampling import Sampling
     from .runtime.lm import NudgedLM
     from .runtime.nudging.results import Answer, Piece, Timings
@@ -49,6 +49,7 @@ __all__ = [
     "ProviderError",
     "RuntimeMissingError",
     "Sampling",
+    "Softmax",
     "SourceError",
     "Stream",
     "StreamOptions",
@@ -67,6 +68,7 @@ _HOMES = {
     "NudgedLM": "runtime.lm",
     "Piece": "runtime.nudging.results",
     "Sampling": "runtime.choosing.sampling",
+    "Softmax": "runtime.choosing.gates",
     "Stream": "runtime.stream",
     "StreamOptions": "runtime.options",
     "Timings": "runtime.nudging.results",
