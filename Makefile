@@ -10,7 +10,7 @@ NUDGE := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 BUNDLES := fp32 int8 int4
 PROMPT ?= What are three good reasons to learn a second language?
 
-.PHONY: demo test test-fast test-processors test-arm64 check bundles bench clean
+.PHONY: demo test test-fast test-processors test-arm64 check docs bundles bench clean
 # A bundle that is there stays there, whatever else failed.
 .SECONDARY:
 
@@ -41,6 +41,13 @@ check: $(VENV)/installed
 	@cp -r benchmarks $(CACHE)/check/benchmarks
 	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx -p benchmarks
 	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+	@$(MAKE) --no-print-directory docs
+
+# The site of docs/ in $(CACHE)/site; a broken link, or a docstring that cannot be read, fails. The reference is made from
+# the copy that `check` installs.
+docs: $(VENV)/installed
+	@test -d $(CACHE)/check || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(CACHE)/check .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
 	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(BASE) $(NUDGE) $(CACHE)/checkpoints
