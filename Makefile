@@ -18,7 +18,8 @@ demo: $(CACHE)/bundles/int8/nudge.json
 	$(BIN)/python demo/compare.py $(CACHE)/bundles/int8 "$(PROMPT)"
 
 test: bundles $(VENV)/installed
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m coverage run -m pytest -m ""
+	@$(BIN)/python -m coverage report | tail -n 3
 
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not real and not slow"
@@ -38,8 +39,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	@rm -rf $(CACHE)/check build
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(CACHE)/check .
-	@cp -r benchmarks $(CACHE)/check/benchmarks
+	@cp -r benchmarks examples $(CACHE)/check
 	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx -p benchmarks
+	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml examples/*.py
 	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 	@$(MAKE) --no-print-directory docs
 

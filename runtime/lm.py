@@ -43,9 +43,9 @@ def _memory_of(model: ModelSession) -> RememberedRows[Any]:
 class NudgedLM:
     """A base model and a nudging model, open and ready. Threads may share it, each with its own stream.
 
-        lm = NudgedLM.load("bundle/")
-        for piece in lm.stream("Why is the sky blue?"):
-            print(piece.text, end="")
+    lm = NudgedLM.load("bundle/")
+    for piece in lm.stream("Why is the sky blue?"):
+        print(piece.text, end="")
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from ..source.calibration_text import calibration_text
 from ..source.configuration import context_length, original_context
 from ..source.sources import Checkpoint
 from ..source.tokenizer_file import save_tokenizer
-from ..support.progress import Progress
+from ..support.progress import Progress, Report
 from ..trace.optimum_graph import optimum_graph
 from ..trace.torch_reference import TorchReference
 from .inspect_graph import cache_shape, float_weights, graph_io, vocabulary_size
@@ -83,9 +83,9 @@ def export_model(
         source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
     graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
-    with progress.step(f"{role}: verification"):
+    with progress.step(f"{role}: verification", "prompts") as report:
         reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
-        measurement = _measure(bundle / role / "model.onnx", graph, reference, config, tokenizer)
+        measurement = _measure(bundle / role / "model.onnx", graph, reference, config, tokenizer, report)
         check(measurement, conversion.precision)
     return ModelRecord(
         graph=f"{role}/model.onnx",
@@ -138,21 +138,21 @@ def _write_graph(
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, folder, window=min(WINDOW, configured))
     if recipe.smoothed and (values := smoothable(GraphEditor(model))):
-        with progress.step(f"{role}: sizes of channels"):
-            sizes = calibration.channel_sizes(model, values)
+        with progress.step(f"{role}: sizes of channels", "windows of text") as report:
+            sizes = calibration.channel_sizes(model, values, report)
         applied += smooth(model, sizes)
     inputs: dict[str, Any] = {}
     if recipe.calibrated and (names := to_calibrate(model, recipe.precision)):
-        with progress.step(f"{role}: calibration"):
-            inputs = calibration.observe(model, names)
+        with progress.step(f"{role}: calibration", "windows of text") as report:
+            inputs = calibration.observe(model, names, report)
     if recipe.precision != "fp32":
-        with progress.step(f"{role}: quantisation to {recipe.precision}"):
-            model = quantise(model, recipe.precision, inputs=inputs)
+        with progress.step(f"{role}: quantisation to {recipe.precision}", "matrices") as report:
+            model = quantise(model, recipe.precision, inputs=inputs, report=report)
     del inputs
     peaks: dict[str, Any] = {}
     if INT8_CACHE in recipe.finishing:
-        with progress.step(f"{role}: range of keys and values"):
-            peaks = calibration.cache_peaks(model)
+        with progress.step(f"{role}: range of keys and values", "windows of text") as report:
+            peaks = calibration.cache_peaks(model, report)
     applied += finish(model, recipe.finishing, peaks=peaks)
     graph = _WrittenGraph(
         io=graph_io(model, result.logits_rows),
@@ -185,7 +185,9 @@ def _save(model: Any, folder: Path) -> tuple[str, ...]:
     return ("model.onnx.data",) if external else ()
 
 
-def _measure(path: Path, graph: _WrittenGraph, reference: TorchReference, config: Any, tokenizer: Any) -> Measurement:
+def _measure(
+    path: Path, graph: _WrittenGraph, reference: TorchReference, config: Any, tokenizer: Any, report: Report
+) -> Measurement:
     return measure(
         path,
         graph.io,
@@ -196,4 +198,5 @@ def _measure(path: Path, graph: _WrittenGraph, reference: TorchReference, config
         sliding_window=getattr(config, "sliding_window", None),
         original_context=original_context(config),
         edges=[last_near(window) for window in graph.windows],
+        report=report,
     )

@@ -17,6 +17,7 @@ import onnx
 
 from ..passes.graph_editor import GraphEditor
 from ..passes.int8_cache import Floats, cached_values, reach
+from ..support.progress import Report, unheard
 
 __all__ = ["WINDOW", "Calibration"]
 
@@ -36,39 +37,41 @@ class Calibration:
     window: int = WINDOW
     """Tokens read at once, from an empty cache; at most the model's context."""
 
-    def observe(self, model: onnx.ModelProto, values: Iterable[str]) -> dict[str, Floats]:
+    def observe(self, model: onnx.ModelProto, values: Iterable[str], report: Report = unheard) -> dict[str, Floats]:
         """What the named values [..., hidden] hold, [tokens, hidden] each."""
         seen = defaultdict(list)
-        for arrays in self._read(model, values):
+        for arrays in self._read(model, values, report):
             for name, array in arrays.items():
                 seen[name].append(array.reshape(-1, array.shape[-1]))
         return {name: np.concatenate(parts) for name, parts in seen.items()}
 
-    def channel_sizes(self, model: onnx.ModelProto, values: Iterable[str]) -> dict[str, Floats]:
+    def channel_sizes(
+        self, model: onnx.ModelProto, values: Iterable[str], report: Report = unheard
+    ) -> dict[str, Floats]:
         """The root mean square of each channel of the named values [..., hidden], [hidden] each.
 
         Relative to the whole text: an expert of a mixture reads a part of it, and no other compares with its sizes.
         """
         squares: dict[str, Any] = defaultdict(float)
-        for arrays in self._read(model, values):
+        for arrays in self._read(model, values, report):
             for name, array in arrays.items():
                 squares[name] += np.square(array, dtype=np.float64).reshape(-1, array.shape[-1]).sum(axis=0)
         return {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in squares.items()}
 
-    def cache_peaks(self, model: onnx.ModelProto) -> dict[str, Floats]:
+    def cache_peaks(self, model: onnx.ModelProto, report: Report = unheard) -> dict[str, Floats]:
         """How far keys and values reach (see `int8_cache`), [heads, head_size] each.
 
         Empty for a graph whose attention is not one operator.
         """
         turned = cached_values(GraphEditor(model))
         peaks: dict[str, Floats] = {}
-        for arrays in self._read(model, turned) if turned else ():
+        for arrays in self._read(model, turned, report) if turned else ():
             for name, array in arrays.items():
                 found = reach(array[0], turned[name])
                 peaks[name] = np.maximum(peaks.get(name, found), found)
         return peaks
 
-    def _read(self, model: onnx.ModelProto, values: Iterable[str]) -> Iterator[Mapping[str, Floats]]:
+    def _read(self, model: onnx.ModelProto, values: Iterable[str], report: Report) -> Iterator[Mapping[str, Floats]]:
         """The named values, window by window."""
         names = sorted(set(values))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,9 @@ class Calibration:
             observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
             path.write_bytes(observed.SerializeToString())
             session = _session(path)
-            for start in range(0, len(self.ids), self.window):
+            starts = range(0, len(self.ids), self.window)
+            for index, start in enumerate(starts):
+                report(index, len(starts))
                 feeds = _feeds(session, self.ids[start : start + self.window])
                 yield dict(zip(names, session.run(names, feeds), strict=True))
             onnx.load_external_data_for_model(model, str(folder))

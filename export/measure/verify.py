@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nudge_onnx.bundle import Cache, GraphIO, Parity
 from nudge_onnx.errors import ExportError
 
+from ..support.progress import Report, unheard
 from ..trace.torch_reference import TorchReference
 from .graph_runner import GraphRunner
 
@@ -90,6 +91,7 @@ def measure(
     sliding_window: int | None = None,
     original_context: int | None = None,
     edges: Sequence[int] = (),
+    report: Report = unheard,
 ) -> Measurement:
     """Compare `graph` with `reference` on fixed prompts, encoded by `encode`.
 
@@ -107,7 +109,8 @@ def measure(
     steady += [_repeat(encode, edge + _CHECKED_TOGETHER // 2) for edge in near]
     runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
     tally, matching = _Tally(), 0
-    for prompt in prompts:
+    for index, prompt in enumerate(prompts):
+        report(index, len(prompts))
         continuation = reference.greedy(prompt, _CONTINUED)
         _compare_passes(runner, reference, prompt, continuation, tally)
         runner.rewind(len(prompt) - 1)

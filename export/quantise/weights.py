@@ -13,6 +13,7 @@ from ..passes.graph_editor import CONTRIB, GraphEditor, Node
 from ..passes.head import find_head
 from ..passes.last_rows import before_rows
 from ..passes.shared_embedding import SharedEmbedding, find_shared_embedding
+from ..support.progress import Report, unheard
 from .blocks import BLOCK, Blocks, Floats, quantise_rows
 from .four_bits import all_four_bits, four_bits
 from .offsets import block_sums, widen
@@ -35,6 +36,7 @@ def quantise(
     head_bits: int = 8,
     accuracy_level: int = _INT8_KERNEL,
     inputs: Mapping[str, Floats] | None = None,
+    report: Report = unheard,
 ) -> onnx.ModelProto:
     """Bring a rewritten graph to a precision; `model` is edited in place and returned.
 
@@ -56,7 +58,9 @@ def quantise(
     graph = GraphEditor(model)
     head = find_head(graph)
     sensitive = {id(node) for node in sensitive_products(graph)}
-    for node in _products(graph):
+    products = _products(graph)
+    for index, node in enumerate(products):
+        report(index, len(products))
         matrix = graph.held(node.input[1])
         seen = (inputs or {}).get(before_rows(graph, node.input[0]))
         if precision == "int4-all":
