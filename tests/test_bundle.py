@@ -126,6 +126,18 @@ def test_a_path_that_leaves_the_folder_is_refused(folder: Path, path: str) -> No
         Bundle.open(folder)
 
 
+def test_a_path_that_leaves_is_refused_of_whoever_asks(folder: Path) -> None:
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        Bundle.open(folder).path("../nudge.json")
+
+
+def test_a_manifest_that_is_too_large_is_not_read(folder: Path) -> None:
+    with (folder / "nudge.json").open("r+b") as stream:
+        stream.truncate((16 << 20) + 1)
+    with pytest.raises(BundleError, match="larger than 16 MiB"):
+        Bundle.open(folder)
+
+
 def test_a_symbolic_link_out_of_the_folder_is_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "model.onnx"
     graph = folder / "base" / "model.onnx"

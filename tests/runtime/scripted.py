@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer as Trained
 from tokenizers import decoders, models, pre_tokenizers
 
+from nudge_onnx.errors import ContextLengthError
 from nudge_onnx.runtime.choosing.choosers import Chooser
 from nudge_onnx.runtime.choosing.gates import top1
 from nudge_onnx.runtime.choosing.sampling import Sampling
@@ -75,6 +76,8 @@ class ScriptedDecoder:
 
     def feed(self, ids: Sequence[int], rows: int = 1) -> np.ndarray:
         assert 1 <= rows <= len(ids)
+        if len(self._ids) + len(ids) > self.context_length:
+            raise ContextLengthError("the script is longer than the context")
         self._ids += ids
         self.fed += len(ids)
         self.passes.append(text_of(ids))
@@ -127,9 +130,9 @@ class ScriptedPair:
             reader: RememberedRows = RememberedRows(decoder)  # type: ignore[arg-type]
             reader.start(Chooser(name, Sampling(), top1, 0.5, len(prompt.ids)))
             writers.append(kind(reader, prompt, tokenizer, frozenset([END])))
-        cuts = token_hand_overs if policy == "token" else word_hand_overs
+        hand_overs = token_hand_overs if policy == "token" else word_hand_overs
         self.answer = Transcript(max_new_tokens)
-        self.loop = NudgingLoop(*writers, self.answer, cuts, draft_tokens, self.speculation)
+        self.loop = NudgingLoop(*writers, self.answer, hand_overs, draft_tokens, self.speculation)
 
     def run(self) -> tuple[list[Piece], str]:
         """All pieces, and the finish reason."""

@@ -69,7 +69,7 @@ def test_the_limit_is_exact_and_cuts_a_draft(tokenizer: Tokenizer) -> None:
         assert finish == ("stop" if limit == 18 else "length")
 
 
-def test_the_pen_never_changes_hands_inside_a_character(tokenizer: Tokenizer) -> None:
+def test_the_turn_never_changes_inside_a_character(tokenizer: Tokenizer) -> None:
     text = "a €€"
     data = text.encode().decode("latin-1")
     # The base model takes over behind "a" and is unsure from the second byte of the first euro sign on.
@@ -142,6 +142,19 @@ def test_reading_ahead_never_changes_an_answer(tokenizer: Tokenizer, policy: str
             for mode in ("off", "auto", 1, 3, 16)
         ]
         assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+def test_a_nudging_model_whose_context_is_full_leaves_the_base_model_without_guesses(tokenizer: Tokenizer) -> None:
+    text = "one two three four five six"
+    alone = ScriptedPair(tokenizer, follow(text), follow(text), speculation="off")
+    ahead = ScriptedPair(tokenizer, follow(text), follow(text), speculation=4, draft_tokens=4)
+    ahead.nudge.context_length = 14
+    expected = "".join(piece.text for piece in alone.run()[0])
+    pieces, finish = ahead.run()
+    # The end is the nudging model's to write, which has no room for it; until then nothing is missing.
+    assert "".join(piece.text for piece in pieces) == expected == text
+    assert finish == "length"
+    assert ahead.nudge.length <= 14
 
 
 def test_what_a_cache_holds_is_never_read_again(tokenizer: Tokenizer) -> None:
