@@ -146,15 +146,15 @@ def test_reading_ahead_never_changes_an_answer(tokenizer: Tokenizer, policy: str
 
 def test_a_nudging_model_whose_context_is_full_leaves_the_base_model_without_guesses(tokenizer: Tokenizer) -> None:
     text = "one two three four five six"
-    alone = ScriptedPair(tokenizer, follow(text), follow(text), speculation="off")
-    ahead = ScriptedPair(tokenizer, follow(text), follow(text), speculation=4, draft_tokens=4)
-    ahead.nudge.context_length = 14
-    expected = "".join(piece.text for piece in alone.run()[0])
-    pieces, finish = ahead.run()
-    # The end is the nudging model's to write, which has no room for it; until then nothing is missing.
-    assert "".join(piece.text for piece in pieces) == expected == text
-    assert finish == "length"
-    assert ahead.nudge.length <= 14
+    outcomes = {}
+    for speculation in ("off", 4):
+        pair = ScriptedPair(tokenizer, follow(text), follow(text), speculation=speculation, draft_tokens=4)
+        pair.nudge.context_length = 20
+        outcomes[speculation] = pair.run()
+    # The base model goes on beyond what the nudging model can read; the end is that one's to write.
+    assert outcomes[4] == outcomes["off"]
+    pieces, finish = outcomes[4]
+    assert ("".join(piece.text for piece in pieces), finish) == (text, "length")
 
 
 def test_what_a_cache_holds_is_never_read_again(tokenizer: Tokenizer) -> None:
