@@ -17,10 +17,10 @@ from .bundle.record import Conversion, end_token_ids, export_model
 from .bundle.writer import Staging, check_target, file_records, staged
 from .recipes import PRECISION_OF_TARGET
 from .source.configuration import claimed_context, load_config
-from .source.loading import wrapped_by
 from .source.prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
 from .source.sources import Checkpoint, fetch
 from .source.tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
+from .source.weight_names import wrapped_by
 from .support.progress import Progress
 
 __all__ = ["Request", "export"]

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import LlamaFileType
-from transformers import GenerationConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
 
 from nudge_onnx.errors import SourceError
 
+from ..weights import LazyTensor
 from .configuration import configuration_of
 from .metadata import Metadata, read_metadata
 from .parts import parts_of
 from .tokenizer import build_tokenizer, for_transformers
 from .vocabulary import Vocabulary
-from .weights import load_weights
+from .weights import lazy_weights
 
-__all__ = ["PROVENANCE", "READING", "to_checkpoint"]
+__all__ = ["GGUF_FILE", "PROVENANCE", "READING", "open_gguf", "to_checkpoint"]
+
+GGUF_FILE = "gguf.json"
+"""Of a checkpoint whose weights are still in a GGUF file: that one's path, under `file`."""
 
 PROVENANCE = "provenance.json"
-READING = 2
+READING = 3
 """Raised whenever a file becomes another checkpoint than before: none that an older reader left is taken again."""
 
 
-def to_checkpoint(gguf: Path, folder: Path) -> None:
+def to_checkpoint(gguf: Path, folder: Path, *, weights: bool = True) -> None:
     """Write a checkpoint that `from_pretrained(folder)` loads: weights in fp32, tokenizer, chat template.
 
-    `provenance.json` beside them keeps `name`, `finetune`, `tags`, `licence`, `quantization` and `base_models` of the
-    file (`None` or empty where it names none), and its `sha256`. `gguf` may be any part of a split file.
+    Without `weights` these stay where they are, and `gguf.json` says where. `provenance.json` beside them keeps `name`,
+    `finetune`, `tags`, `licence`, `quantization` and `base_models` of the file (`None` or empty where it names none),
+    and its `sha256`. `gguf` may be any part of a split file.
 
     Raises `SourceError`, one line, for a file that is not GGUF, is corrupt or truncated, or of an architecture or
     tokenizer that cannot be rebuilt exactly.
@@ -42,23 +48,45 @@ def to_checkpoint(gguf: Path, folder: Path) -> None:
     wrapped = for_transformers(tokenizer, vocabulary, metadata)
     if config["vocab_size"] != len(vocabulary.tokens):
         raise SourceError(f"{gguf} has not one embedding per token; its tokenizer belongs to another model")
-    model = load_weights(metadata, config)
-    _set_special_ids(model, vocabulary)
+    found = lazy_weights(metadata, config)
+    ids = _special_ids(vocabulary)
+    configured = AutoConfig.for_model(**(config | ids))
+    configured.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING[type(configured)].__name__]
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    configured.save_pretrained(folder)
+    GenerationConfig(**(ids | {"eos_token_id": list(vocabulary.end_ids)})).save_pretrained(folder)
     wrapped.save_pretrained(folder)
+    if weights:
+        _save_weights(found, folder)
+    else:
+        (folder / GGUF_FILE).write_text(json.dumps({"file": str(gguf.resolve())}), encoding="utf-8")
     text = json.dumps(_provenance(gguf, metadata), indent=2, ensure_ascii=False)
     (folder / PROVENANCE).write_text(text + "\n", encoding="utf-8")
 
 
-def _set_special_ids(model: Any, vocabulary: Vocabulary) -> None:
+def open_gguf(gguf: Path) -> dict[str, LazyTensor]:
+    """The weights of a GGUF file under their names in transformers; raises `SourceError` as `to_checkpoint` does."""
+    metadata = read_metadata(gguf)
+    return lazy_weights(metadata, configuration_of(metadata))
+
+
+def _save_weights(found: Mapping[str, LazyTensor], folder: Path) -> None:
+    """In one file, as transformers names them."""
+    from safetensors.numpy import save_file
+
+    save_file(
+        {name: np.asarray(weight) for name, weight in found.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+
+
+def _special_ids(vocabulary: Vocabulary) -> dict[str, Any]:
     # Without this the ids are the defaults of the architecture's config class, which are another model's.
     end_ids = list(vocabulary.end_ids)
-    ids = {"bos_token_id": vocabulary.bos_id, "pad_token_id": vocabulary.padding_id}
-    for key, value in ids.items():
-        setattr(model.config, key, value)
-    model.config.eos_token_id = end_ids[0] if len(end_ids) == 1 else end_ids
-    model.generation_config = GenerationConfig(eos_token_id=end_ids, **ids)
+    return {
+        "bos_token_id": vocabulary.bos_id,
+        "pad_token_id": vocabulary.padding_id,
+        "eos_token_id": end_ids[0] if len(end_ids) == 1 else end_ids,
+    }
 
 
 def _provenance(gguf: Path, metadata: Metadata) -> dict[str, Any]:

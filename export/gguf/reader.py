@@ -57,15 +57,18 @@ class Tensor:
         """How many."""
         return math.prod(self.shape)
 
-    def read(self) -> NDArray[np.float32]:
-        """The weights in fp32; raises `NotImplementedError` for a kind that cannot be unpacked."""
-        stored = np.fromfile(self.path, dtype=np.uint8, count=self.size, offset=self.offset)
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Rows `start` up to `stop` (all) in fp32; raises `NotImplementedError` for a kind that cannot be unpacked."""
+        stop = self.shape[0] if stop is None else stop
+        shape = (stop - start, *self.shape[1:])
+        row = self.size // self.shape[0]
+        stored = np.fromfile(self.path, np.uint8, count=row * (stop - start), offset=self.offset + row * start)
         plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(self.kind)
         if plain is not None:
-            return stored.view(plain).reshape(self.shape).astype(np.float32)
+            return stored.view(plain).reshape(shape).astype(np.float32)
         # In rows: gguf unpacks a few of them at a time, which keeps what it needs besides small.
-        unpacked: NDArray[np.float32] = dequantize(stored.reshape(*self.shape[:-1], -1), self.kind)
-        return unpacked.reshape(self.shape)
+        unpacked: NDArray[np.float32] = dequantize(stored.reshape(*shape[:-1], -1), self.kind)
+        return unpacked.reshape(shape)
 
 
 @dataclass(frozen=True)

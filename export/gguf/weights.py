@@ -1,4 +1,4 @@
-"""A GGUF file's weights as a transformers model in fp32.
+"""A GGUF file's weights as those of a transformers model in fp32.
 
 Names, the order of rows and the norms' offsets are undone here, as llama.cpp's conversion makes them.
 """
@@ -17,11 +17,12 @@ from transformers.modeling_utils import no_init_weights
 
 from nudge_onnx.errors import SourceError
 
+from ..weights import LazyTensor
 from .metadata import Metadata
 from .reader import Tensor
 from .rotary import FACTORS, LONG, SHORT
 
-__all__ = ["load_weights"]
+__all__ = ["lazy_weights"]
 
 Array = NDArray[np.float32]
 
@@ -62,42 +63,45 @@ _LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)", re.ASCII)
 _ATTENTION_BIAS = re.compile(r"self_attn\.[qkvo]_proj\.bias$")
 
 
-def load_weights(metadata: Metadata, config: Mapping[str, Any]) -> Any:
-    """A `PreTrainedModel` of this configuration on the CPU, with the weights of a GGUF file.
+def lazy_weights(metadata: Metadata, config: Mapping[str, Any]) -> dict[str, LazyTensor]:
+    """Every parameter of a transformers model of this configuration, as a GGUF file holds it, without reading it.
 
-    Raises `SourceError` if a tensor is of a kind that cannot be read, is missing, is left over, has another shape than
-    the configuration gives it, or holds NaN or infinity.
+    Raises `SourceError` if a tensor is of a kind that cannot be read, is missing, is left over, or has another shape
+    than the configuration gives it; so does reading one that holds NaN or infinity.
     """
     file = metadata.file
+    # Tied weights are one parameter, and it has the name of the embedding here.
+    wanted = _parameters(config, file)
+    found: dict[str, LazyTensor] = {}
+    for name, tensor in _renamed(metadata):
+        shape = wanted.pop(name, None)
+        if shape is None:
+            raise SourceError(f"{file} holds {name}, which its architecture has no place for; it is not a plain model")
+        if tensor.shape != shape:
+            raise SourceError(
+                f"{file}: {name} is of shape {tensor.shape}, its metadata ask for {shape}; "
+                "convert the model to GGUF again"
+            )
+        found[name] = _as_transformers(_lazy(tensor, name, file), name, metadata.architecture, config)
+    for name in list(wanted):
+        # Llama's configuration has biases for all four or for none; a file may have them for three.
+        if _ATTENTION_BIAS.search(name) and metadata.architecture in ("llama", "mistral"):
+            found[name] = LazyTensor(wanted.pop(name), lambda start, stop: np.zeros(stop - start, np.float32))
+    if wanted:
+        raise SourceError(f"{file} lacks weights of its own architecture, such as {min(wanted)}; download it again")
+    return found
+
+
+def _parameters(config: Mapping[str, Any], file: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters of a model."""
     try:
-        with no_init_weights():
+        with no_init_weights(), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
         model.tie_weights()  # no_init_weights leaves that out too
     except (ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SourceError(f"{file}: there is no model of its sizes ({reason}); convert it to GGUF again") from error
-    # Tied weights are one parameter, and it has the name of the embedding here.
-    wanted = dict(model.named_parameters())
-    for name, tensor in _renamed(metadata):
-        parameter = wanted.pop(name, None)
-        if parameter is None:
-            raise SourceError(f"{file} holds {name}, which its architecture has no place for; it is not a plain model")
-        if tensor.shape != tuple(parameter.shape):
-            raise SourceError(
-                f"{file}: {name} is of shape {tensor.shape}, its metadata ask for {tuple(parameter.shape)}; "
-                "convert the model to GGUF again"
-            )
-        weight = _as_transformers(_read(tensor, name, file), name, metadata.architecture, config)
-        if not bool(np.isfinite(weight).all()):
-            raise SourceError(f"{file} holds NaN or infinity in {name}; download it again")
-        parameter.data.copy_(torch.from_numpy(weight))
-    for name in list(wanted):
-        # Llama's configuration has biases for all four or for none; a file may have them for three.
-        if _ATTENTION_BIAS.search(name) and metadata.architecture in ("llama", "mistral"):
-            wanted.pop(name).data.zero_()
-    if wanted:
-        raise SourceError(f"{file} lacks weights of its own architecture, such as {min(wanted)}; download it again")
-    return model.eval()
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _renamed(metadata: Metadata) -> Iterator[tuple[str, Tensor]]:
@@ -113,18 +117,25 @@ def _renamed(metadata: Metadata) -> Iterator[tuple[str, Tensor]]:
             yield OUTSIDE.get(name, name), tensor
 
 
-def _read(tensor: Tensor, name: str, file: str) -> Array:
-    try:
-        return tensor.read()
-    except (NotImplementedError, ValueError) as error:
-        raise SourceError(
-            f"{file}: {name} is of kind {tensor.kind.name}, which cannot be unpacked; use another quantization"
-        ) from error
+def _lazy(tensor: Tensor, name: str, file: str) -> LazyTensor:
+    def read(start: int, stop: int) -> Array:
+        try:
+            rows = tensor.read(start, stop)
+        except (NotImplementedError, ValueError) as error:
+            raise SourceError(
+                f"{file}: {name} is of kind {tensor.kind.name}, which cannot be unpacked; use another quantization"
+            ) from error
+        if not bool(np.isfinite(rows).all()):
+            raise SourceError(f"{file} holds NaN or infinity in {name}; download it again")
+        return rows
+
+    read(0, min(1, tensor.shape[0]))  # a kind that cannot be unpacked is said at once
+    return LazyTensor(tensor.shape, read)
 
 
-def _as_transformers(weight: Array, name: str, architecture: str, config: Mapping[str, Any]) -> Array:
+def _as_transformers(weight: LazyTensor, name: str, architecture: str, config: Mapping[str, Any]) -> LazyTensor:
     if architecture in SHIFTED and name.endswith("norm.weight"):
-        return weight - 1
+        return LazyTensor(weight.stored, lambda start, stop: weight.read(start, stop) - 1)
     if architecture in PERMUTED and ".self_attn.q_proj." in name:
         return _halves_apart(weight, config["num_attention_heads"])
     if architecture in PERMUTED and ".self_attn.k_proj." in name:
@@ -132,7 +143,15 @@ def _as_transformers(weight: Array, name: str, architecture: str, config: Mappin
     return weight
 
 
-def _halves_apart(weight: Array, heads: int) -> Array:
+def _halves_apart(weight: LazyTensor, heads: int) -> LazyTensor:
     """Rows 2i and 2i + 1 of a head become rows i and half a head + i."""
-    pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weight.shape)
+    size = len(weight) // heads
+    order = np.arange(size).reshape(-1, 2).T.ravel()
+
+    def read(start: int, stop: int) -> Array:
+        first = start - start % size
+        places = np.arange(start, stop)
+        rows = weight.read(first, min(len(weight), -(-stop // size) * size))
+        return rows[places - places % size + order[places % size] - first]
+
+    return LazyTensor(weight.stored, read)

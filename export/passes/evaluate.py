@@ -47,7 +47,7 @@ def run_part(graph: GraphEditor, value: str, feeds: Mapping[str, Array]) -> Arra
             if name in read
         ],
         [onnx.ValueInfoProto(name=value)],
-        initializer=[tensor for name, tensor in graph.initializers.items() if name in read],
+        initializer=[graph.whole(name) for name in graph.initializers if name in read],
     )
     model = helper.make_model(part, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
     options = onnxruntime.SessionOptions()

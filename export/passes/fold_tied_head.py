@@ -22,8 +22,8 @@ def fold_tied_head(graph: GraphEditor) -> bool:
     transpose = graph.made_by(head.input[1], "Transpose")
     if transpose is None or list(graph.attribute(transpose, "perm", [1, 0])) != [1, 0]:
         return False
-    table = graph.constant(transpose.input[0])
+    table = graph.held(transpose.input[0]) if transpose.input[0] in graph.initializers else None
     if table is None:
         return False
-    graph.rewire(head, head.input[1], graph.store("lm_head.weight.transposed", np.ascontiguousarray(table.T)))
+    graph.rewire(head, head.input[1], graph.store("lm_head.weight.transposed", table.T))
     return True

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..weights import join
 from .graph_editor import GraphEditor, Node
 
 __all__ = ["fuse_gate_up", "fuse_qkv"]
@@ -63,7 +64,7 @@ def _projections(graph: GraphEditor, values: Sequence[str]) -> list[Node] | None
 def _behind_norm(graph: GraphEditor, value: str) -> str:
     """What a bias or a q/k norm was applied to."""
     while (node := graph.made_by(value, "Reshape", "SimplifiedLayerNormalization", "Add", "Cast")) is not None:
-        computed = [name for name in node.input if graph.constant(name) is None]
+        computed = [name for name in node.input if not graph.is_constant(name)]
         if len(computed) != 1:
             break
         value = computed[0]
@@ -76,7 +77,7 @@ def _join(graph: GraphEditor, nodes: Sequence[Node], name: str, *, split: bool) 
     hidden = nodes[0].input[0]
     for node in nodes:
         graph.remove(node)
-    joined = graph.add("MatMul", [hidden, graph.store(f"{name}.weight", np.concatenate(weights, 1))], name)
+    joined = graph.add("MatMul", [hidden, graph.store(f"{name}.weight", join(weights, 1))], name)
     for node in nodes:
         if not graph.users(node.input[1]):
             graph.drop(node.input[1])

@@ -17,7 +17,7 @@ def fuse_skip_norms(graph: GraphEditor) -> bool:
         summed = norm.input[0]
         add = graph.made_by(summed, "Add")
         # Of two norms behind one sum the first has it; a constant summand is a bias.
-        if add is None or any(graph.constant(name) is not None for name in add.input):
+        if add is None or any(graph.is_constant(name) for name in add.input):
             continue
         graph.remove(norm)
         graph.remove(add)

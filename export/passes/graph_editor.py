@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,13 +12,37 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["CONTRIB", "Array", "GraphEditor", "Node", "bodies", "reads", "rename"]
+from ..weights import DataFile, LazyTensor, Tensor
+
+__all__ = ["CONTRIB", "Array", "GraphEditor", "LazyModel", "Model", "Node", "bodies", "external", "reads", "rename"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Node: TypeAlias = onnx.NodeProto
 
 CONTRIB = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
+
+
+@dataclass(eq=False)
+class LazyModel:
+    """An ONNX model whose large weights are elsewhere.
+
+    Each of them has an initialiser without contents in the graph. It is either in `lazy`, still to be read, or in
+    `data`, at the place that the initialiser names.
+    """
+
+    proto: onnx.ModelProto
+    lazy: dict[str, LazyTensor] = field(default_factory=dict)
+    data: DataFile | None = None
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        """The model's graph."""
+        return self.proto.graph
+
+
+Model: TypeAlias = "onnx.ModelProto | LazyModel"
+"""A model with its weights in memory or elsewhere."""
 
 
 def reads(node: Node) -> Iterator[str]:
@@ -51,8 +77,10 @@ class GraphEditor:
     an If are part of their node: what they read counts as read by it, and what is inside is not indexed.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
+    def __init__(self, model: Model) -> None:
+        self.model = model.proto if isinstance(model, LazyModel) else model
+        self._lazy = model.lazy if isinstance(model, LazyModel) else {}
+        self._data = model.data if isinstance(model, LazyModel) else None
         self._read()
 
     def _read(self) -> None:
@@ -102,23 +130,43 @@ class GraphEditor:
         users = self.users(value)
         return users[0] if len(users) == 1 and value not in self.outputs else None
 
+    def is_constant(self, value: str) -> bool:
+        """Whether a value is an initialiser or made by a Constant node."""
+        return value in self.initializers or self.made_by(value, "Constant") is not None
+
     def constant(self, value: str) -> Array | None:
         """What an initialiser or a Constant node holds; `None` for anything computed."""
         if value in self.initializers:
-            return self.held(value)
+            return np.asarray(self.held(value))
         node = self.made_by(value, "Constant")
         if node is None:
             return None
         held = helper.get_attribute_value(node.attribute[0])
         return numpy_helper.to_array(held) if isinstance(held, onnx.TensorProto) else np.asarray(held)
 
-    def held(self, name: str) -> Array:
-        """What an initialiser holds."""
-        array: Array = numpy_helper.to_array(self.initializers[name])
+    def held(self, name: str) -> Tensor:
+        """What an initialiser holds; a large matrix may be lazy."""
+        if name in self._lazy:
+            return self._lazy[name] if self._lazy[name].ndim == 2 else np.asarray(self._lazy[name])
+        tensor = self.initializers[name]
+        if self._data is not None and tensor.data_location == onnx.TensorProto.EXTERNAL:
+            entries = {entry.key: int(entry.value) for entry in tensor.external_data if entry.key != "location"}
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            return self._data.read((entries["offset"], entries["length"]), dtype, tuple(tensor.dims))
+        array: Array = numpy_helper.to_array(tensor)
         return array
+
+    def whole(self, name: str) -> onnx.TensorProto:
+        """An initialiser with its contents in it."""
+        tensor = self.initializers[name]
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            return tensor
+        return numpy_helper.from_array(np.ascontiguousarray(self.held(name)), name)
 
     def scalar(self, value: str) -> float | None:
         """A constant of one element as a float."""
+        if math.prod(self.dims(value) or (1,)) != 1:
+            return None
         array = self.constant(value)
         return float(array.reshape(())) if array is not None and array.size == 1 else None
 
@@ -143,22 +191,36 @@ class GraphEditor:
         """All attributes of a node by name, as `add` takes them."""
         return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
-    def store(self, name: str, array: Array) -> str:
+    def store(self, name: str, tensor: Tensor) -> str:
         """Add an initialiser (once per name) and return its name."""
         if name not in self.initializers:
-            tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
-            self.initializers[name] = tensor
+            self.initializers[name] = self._proto(name, tensor)
         return name
 
-    def overwrite(self, name: str, array: Array) -> None:
+    def store_finished(self, name: str, tensor: Tensor) -> str:
+        """Add an initialiser that no pass changes any more: it goes to the model's data file, if there is one."""
+        if name in self.initializers or self._data is None:
+            return self.store(name, tensor)
+        self.initializers[name] = external(name, tensor, *self._data.append(tensor), self._data.path.name)
+        return name
+
+    def overwrite(self, name: str, tensor: Tensor) -> None:
         """Let an initialiser hold other numbers."""
-        self.initializers[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._lazy.pop(name, None)
+        self.initializers[name].CopyFrom(self._proto(name, tensor))
+
+    def _proto(self, name: str, tensor: Tensor) -> onnx.TensorProto:
+        if not isinstance(tensor, LazyTensor):
+            return numpy_helper.from_array(np.ascontiguousarray(tensor), name)
+        self._lazy[name] = tensor
+        return external(name, tensor)
 
     def drop(self, name: str) -> None:
         """Forget an initialiser that nothing reads any more, to free its memory at once."""
         if self.users(name):
             raise ValueError(f"initialiser {name} is still read")
         self.initializers.pop(name, None)
+        self._lazy.pop(name, None)
 
     def add(self, kind: str, inputs: Sequence[str], output: str | Sequence[str], **attributes: Any) -> str:
         """Add a node named after its first output and return that output. `domain` is taken among the attributes."""
@@ -219,6 +281,8 @@ class GraphEditor:
         order = self.ancestors(self.outputs)
         read = {value for node in order for value in reads(node)}
         self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in read}
+        for name in self._lazy.keys() - read:
+            del self._lazy[name]
         # Copies: clearing the repeated field frees the messages that the index points to.
         nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
         for index in reversed(range(len(self.proto.initializer))):
@@ -265,3 +329,13 @@ class GraphEditor:
     def _import(self, domain: str) -> None:
         if all(entry.domain != domain for entry in self.model.opset_import):
             self.model.opset_import.append(helper.make_opsetid(domain, 1))
+
+
+def external(name: str, tensor: Tensor, offset: int = 0, length: int = 0, location: str = "") -> onnx.TensorProto:
+    """An initialiser without contents; with a location, that is where they are."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    proto = onnx.TensorProto(name=name, dims=tensor.shape, data_type=kind, data_location=onnx.TensorProto.EXTERNAL)
+    if location:
+        for key, value in (("location", location), ("offset", offset), ("length", length)):
+            proto.external_data.add(key=key, value=str(value))
+    return proto

@@ -19,7 +19,7 @@ def find_head(graph: GraphEditor) -> Node | None:
             return node
         if node.op_type not in _ELEMENTWISE:
             return None
-        computed = [name for name in node.input if graph.constant(name) is None]
+        computed = [name for name in node.input if not graph.is_constant(name)]
         if len(computed) != 1:
             return None
         value = computed[0]

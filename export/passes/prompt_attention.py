@@ -102,5 +102,5 @@ class _Floats:
         return self._branch.store("axis", [2])
 
     def _scale(self, name: str, kind: str, power: int) -> str:
-        scale = self._graph.held(name) ** power
+        scale = np.asarray(self._graph.held(name)) ** power
         return self._graph.store(f"{name}.{kind}", scale.reshape(1, self._heads, 1, -1))

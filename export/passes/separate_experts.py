@@ -26,7 +26,7 @@ def separate_experts(graph: GraphEditor) -> bool:
 def _separate(graph: GraphEditor, node: Node) -> None:
     hidden, weight = node.input
     output, name = node.output[0], node.name or node.output[0]
-    matrices = graph.held(weight)
+    matrices = np.asarray(graph.held(weight))
     experts = len(matrices)
     graph.remove(node)
     if not graph.users(weight):

@@ -40,8 +40,8 @@ def _separate(graph: GraphEditor, transpose: Node, heads: int) -> bool:
     order = _order(graph, product.input[0], split.input[0], [part.output[0] for part in parts], weight, heads)
     if order is None:
         return False
-    matrix = _by_part(graph.held(product.input[1]), heads)
-    offsets = _by_part(graph.held(bias), heads) if bias is not None else None
+    matrix = _by_part(np.asarray(graph.held(product.input[1])), heads)
+    offsets = _by_part(np.asarray(graph.held(bias)), heads) if bias is not None else None
     name, head_size = product.output[0], weight[1] // (3 * heads)
     shape = graph.store(f"heads.{heads}.{head_size}", np.array([0, 0, heads, head_size]))
     for part, place in zip(parts, order, strict=True):

@@ -6,8 +6,7 @@ that one table is stored, and quantising the head quantises both (`export.quanti
 
 from __future__ import annotations
 
-import numpy as np
-
+from ..weights import equal
 from .graph_editor import GraphEditor, Node
 from .head import find_head
 
@@ -29,7 +28,7 @@ def shared_embedding(graph: GraphEditor) -> bool:
     rows, columns = graph.dims(table), graph.dims(matrix)
     if rows is None or columns is None or rows != columns[::-1]:
         return False
-    if not np.array_equal(graph.held(table), graph.held(matrix).T):
+    if not equal(graph.held(table), graph.held(matrix).T):
         return False
     graph.remove(embedding)
     gathered = graph.add("Gather", [matrix, ids], "embedding.columns", axis=1)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..weights import LazyTensor, Tensor
 from .graph_editor import GraphEditor, Node
 from .int8_cache import Floats
 from .last_rows import LOGITS_ROWS, before_rows
@@ -59,13 +60,19 @@ def smooth_quant(graph: GraphEditor, sizes: Mapping[str, Floats]) -> bool:
     for value in values:
         factors = _factors(sizes[value])
         for name, start, stop in _makers(graph, value):
-            weights = graph.held(name).copy()
-            weights[..., start:stop] *= factors
-            graph.overwrite(name, weights)
+            whole = np.ones(_dims(graph, name)[-1], np.float32)
+            whole[start:stop] = factors
+            graph.overwrite(name, _scaled(graph.held(name), whole, -1))
         for product in _readers(graph, value):
             matrix = product.input[1]
-            graph.overwrite(matrix, graph.held(matrix) / factors[:, None])
+            graph.overwrite(matrix, _scaled(graph.held(matrix), 1 / factors, 0))
     return bool(values)
+
+
+def _scaled(tensor: Tensor, factors: Floats, axis: int) -> Tensor:
+    if isinstance(tensor, LazyTensor):
+        return tensor.scaled(factors, axis)
+    return tensor * (factors[:, None] if axis == 0 else factors)
 
 
 def _factors(sizes: Floats) -> Floats:

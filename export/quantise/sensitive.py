@@ -31,7 +31,7 @@ def _product_behind(graph: GraphEditor, value: str) -> Node | None:
     while (node := graph.maker(_unshaped(graph, value))) is not None:
         if node.op_type in _PRODUCTS:
             return node
-        computed = [name for name in node.input if name and graph.constant(name) is None]
+        computed = [name for name in node.input if name and not graph.is_constant(name)]
         if len(computed) != 1:
             return None
         value = computed[0]
@@ -43,7 +43,7 @@ def _behind_activation(graph: GraphEditor, value: str) -> bool:
     if node is None:
         return False
     # A norm ends in a Mul too, but with its weights.
-    return node.op_type != "Mul" or all(graph.constant(name) is None for name in node.input)
+    return node.op_type != "Mul" or not any(graph.is_constant(name) for name in node.input)
 
 
 def _unshaped(graph: GraphEditor, value: str) -> str:

@@ -43,7 +43,7 @@ def fetch(
 ) -> Checkpoint:
     """The checkpoint that `src` names.
 
-    A GGUF file is unpacked below `scratch`, once. `note` is told what a user should hear on the way. Raises
+    Of a GGUF file all but the weights is written below `scratch`, once. `note` is told what a user should hear on the way. Raises
     `SourceError`, one line, for anything that cannot be found, read, or used.
     """
     path = Path(src).expanduser()
@@ -100,8 +100,8 @@ def _gguf(path: Path, scratch: Path) -> Checkpoint:
     from ..gguf import READING, parts_of, to_checkpoint, whole_name
 
     with quiet():
-        parts = fingerprint(parts_of(path))
-        folder = once(scratch / f"checkpoint-{READING}-{parts}", lambda partial: to_checkpoint(path, partial))
+        place = scratch / f"checkpoint-{READING}-{fingerprint(parts_of(path))}"
+        folder = once(place, lambda partial: to_checkpoint(path, partial, weights=False))
     known = _provenance(folder)
     # The name inside is often that of a training run; users know their files.
     source = Source(name=whole_name(path), kind="gguf", sha256=known.get("sha256"), licence=known.get("licence"))

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint
 
 from nudge_onnx.errors import SourceError
-from nudge_onnx.export.source.loading import load_model, wrapped_by
+from nudge_onnx.export.source.loading import load_model
+from nudge_onnx.export.source.weight_names import wrapped_by
 from nudge_onnx.export.trace.optimum_graph import optimum_graph
 from nudge_onnx.export.trace.torch_reference import TorchReference
 

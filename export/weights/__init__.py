@@ -1,0 +1,11 @@
+"""Weights that are read when they are asked for, a few rows at a time, so that a model of any size takes little memory.
+
+Import `LazyTensor`, `join` and `equal`; `open_weights` lists those of a checkpoint folder, and a `DataFile` is where
+finished ones go.
+"""
+
+from .checkpoint_files import open_weights, weight_names
+from .data_file import DataFile
+from .lazy_tensor import Floats, LazyTensor, Tensor, equal, join
+
+__all__ = ["DataFile", "Floats", "LazyTensor", "Tensor", "equal", "join", "open_weights", "weight_names"]

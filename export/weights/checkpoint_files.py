@@ -1,0 +1,81 @@
+"""The weights of a checkpoint folder, safetensors or PyTorch files, one or several, without reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nudge_onnx.errors import SourceError
+
+from .lazy_tensor import Floats, LazyTensor
+
+__all__ = ["open_weights", "weight_names"]
+
+
+def weight_names(checkpoint: Path) -> list[str]:
+    """Names of the weights in the first file of a checkpoint."""
+    return [name for path in _files(checkpoint)[:1] for name in _tensors(path)]
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    kinds = ("model*.safetensors", "pytorch_model*.bin")
+    return next((files for kind in kinds if (files := sorted(checkpoint.glob(kind)))), [])
+
+
+def open_weights(checkpoint: Path, rename: Callable[[str], str] = str) -> dict[str, LazyTensor]:
+    """Every tensor of floats of a checkpoint, by what `rename` makes of its name in the file.
+
+    Reading one raises `SourceError` where it holds numbers that are not finite.
+    """
+    found: dict[str, LazyTensor] = {}
+    for path in _files(checkpoint):
+        for name, (shape, part) in _tensors(path).items():
+            found[rename(name)] = LazyTensor(shape, _finite(part, name, checkpoint))
+    return found
+
+
+_Rows = Callable[[int, int], Any]
+_Tensors = dict[str, tuple[tuple[int, ...], _Rows]]
+
+
+def _tensors(path: Path) -> _Tensors:
+    """Shape of each tensor, and what reads rows of it."""
+    return _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
+
+
+def _safetensors(path: Path) -> _Tensors:
+    from safetensors import safe_open
+
+    file = safe_open(path, framework="pt")
+    found: _Tensors = {}
+    for name in file.keys():  # noqa: SIM118, it is no mapping
+        part = file.get_slice(name)
+        found[name] = tuple(part.get_shape()), lambda start, stop, part=part: part[start:stop]
+    return found
+
+
+def _pytorch(path: Path) -> _Tensors:
+    import torch
+
+    tensors: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {
+        name: (tuple(tensor.shape), lambda start, stop, tensor=tensor: tensor[start:stop])
+        for name, tensor in tensors.items()
+    }
+
+
+def _finite(part: _Rows, name: str, checkpoint: Path) -> Callable[[int, int], Floats]:
+    def read(start: int, stop: int) -> Floats:
+        rows: Floats = part(start, stop).float().numpy()
+        # The sum is not finite if one of its terms is not; a finite weight may overflow it.
+        if not np.isfinite(rows.sum()) and not np.isfinite(rows).all():
+            raise SourceError(
+                f"{checkpoint}: the weight {name} holds numbers that are not finite; "
+                "the training that made it diverged, or the file is damaged"
+            )
+        return rows
+
+    return read
