@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from nudge_onnx.choices import Precision, Target
 from ..measure.calibrate import WINDOW, Calibration
 from ..measure.verify import Measurement, check, measure
 from ..passes import PROMPT_ROWS, finish, last_near, rewrite, smooth, smoothable, windows
-from ..passes.graph_editor import GraphEditor
+from ..passes.graph_editor import GraphEditor, LazyModel, lazily
 from ..quantise.weights import quantise, to_calibrate
 from ..recipes import INT8_CACHE, PROMPT_ATTENTION, RECIPES, Recipe
 from ..source.calibration_text import calibration_text
@@ -22,15 +21,14 @@ from ..source.configuration import context_length, original_context
 from ..source.sources import Checkpoint
 from ..source.tokenizer_file import save_tokenizer
 from ..support.progress import Progress, Report
-from ..trace.optimum_graph import optimum_graph
 from ..trace.torch_reference import TorchReference
+from ..trace.traced_graph import TracedGraph, traced_graph
+from ..weights import DataFile
 from .inspect_graph import cache_shape, float_weights, graph_io, vocabulary_size
+from .saving import DATA, save
 from .views import separate_views
 
 __all__ = ["Conversion", "end_token_ids", "export_model"]
-
-_INLINE_LIMIT = 1 << 20
-"""Graphs with more bytes of weights keep them in a file beside, which can be memory-mapped and has no limit of 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ def export_model(
     """
     role, trust = conversion.role, conversion.trust_remote_code
     with progress.step(f"{role}: export"):
-        source = optimum_graph(checkpoint.folder, work, trust_remote_code=trust)
-    graph = _write_graph(source, config, tokenizer, conversion, folder=bundle / role, progress=progress)
+        traced = traced_graph(checkpoint.folder, work, trust_remote_code=trust, note=progress.note)
+    graph = _write_graph(traced, config, tokenizer, conversion, folder=bundle / role, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
     with progress.step(f"{role}: verification", "prompts") as report:
         reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
@@ -126,63 +124,53 @@ def end_token_ids(checkpoint: Path, config: Any, tokenizer: Any) -> tuple[int, .
 
 
 def _write_graph(
-    source: Path, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
+    traced: TracedGraph, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
 ) -> _WrittenGraph:
-    import onnx
+    folder.mkdir(parents=True, exist_ok=True)
+    with DataFile(folder / DATA) as data:
+        model = LazyModel(traced.model, traced.lazy, data)
+        return _write(model, config, tokenizer, conversion, folder=folder, progress=progress)
 
+
+def _write(
+    model: LazyModel, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
+) -> _WrittenGraph:
     role, recipe = conversion.role, conversion.recipe
     with progress.step(f"{role}: passes"):
-        result = rewrite(onnx.load(source), config.to_dict(), recipe.rewriting)
-    model, applied = result.model, result.applied
+        result = rewrite(model, config.to_dict(), recipe.rewriting)
+    applied = result.applied
     configured = context_length(config)
     text = tokenizer.encode(calibration_text(), verbose=False)
-    calibration = Calibration(text, folder, window=min(WINDOW, configured))
-    if recipe.smoothed and (values := smoothable(GraphEditor(model))):
-        with progress.step(f"{role}: sizes of channels", "windows of text") as report:
-            sizes = calibration.channel_sizes(model, values, report)
-        applied += smooth(model, sizes)
-    inputs: dict[str, Any] = {}
-    if recipe.calibrated and (names := to_calibrate(model, recipe.precision)):
-        with progress.step(f"{role}: calibration", "windows of text") as report:
-            inputs = calibration.observe(model, names, report)
+    calibration = Calibration(text, window=min(WINDOW, configured))
+    peaks: dict[str, Any] = {}
+    inputs: Iterable[Mapping[str, Any]] = ()
+    kept = INT8_CACHE in recipe.finishing
+    names = to_calibrate(model, recipe.precision) if recipe.calibrated else []
+    if names:
+        inputs = calibration.observe(model, names, peaks)
+    elif kept or recipe.smoothed:
+        with progress.step(f"{role}: calibration", "layers") as report:
+            values = smoothable(GraphEditor(model)) if recipe.smoothed else []
+            sizes, peaks = calibration.sizes(model, values, report)
+        if values:
+            applied += smooth(model, sizes)
     if recipe.precision != "fp32":
         with progress.step(f"{role}: quantisation to {recipe.precision}", "matrices") as report:
-            model = quantise(model, recipe.precision, inputs=inputs, report=report)
-    del inputs
-    peaks: dict[str, Any] = {}
-    if INT8_CACHE in recipe.finishing:
-        with progress.step(f"{role}: range of keys and values", "windows of text") as report:
-            peaks = calibration.cache_peaks(model, report)
-    applied += finish(model, recipe.finishing, peaks=peaks)
+            model = lazily(quantise(model, recipe.precision, inputs=inputs, report=report), model.data)
+    applied += finish(model, recipe.finishing, peaks=peaks if kept else None)
     graph = _WrittenGraph(
-        io=graph_io(model, result.logits_rows),
-        cache=cache_shape(model, result.cache_kind),
+        io=graph_io(model.proto, result.logits_rows),
+        cache=cache_shape(model.proto, result.cache_kind),
         context_length=min(configured, result.context_length or configured),
-        vocabulary_size=vocabulary_size(model, config.vocab_size),
+        vocabulary_size=vocabulary_size(model.proto, config.vocab_size),
         passes=applied,
         windows=windows(GraphEditor(model)),
-        float_weights=float_weights(model),
-        files=_save(model, folder),
+        float_weights=float_weights(model.proto),
+        files=save(model, folder),
     )
     if graph.files and recipe.separate_views:
         separate_views(folder / "model.onnx")
-    # The next step loads the PyTorch model: two copies of the weights would not fit where one does.
-    del model, result
-    gc.collect()
     return graph
-
-
-def _save(model: Any, folder: Path) -> tuple[str, ...]:
-    """Write `model.onnx` and, for all but the smallest, `model.onnx.data`; returns the names of the latter."""
-    import onnx
-
-    folder.mkdir(parents=True, exist_ok=True)
-    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _INLINE_LIMIT
-    if external:
-        onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
-    else:
-        onnx.save(model, folder / "model.onnx")
-    return ("model.onnx.data",) if external else ()
 
 
 def _measure(

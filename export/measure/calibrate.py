@@ -1,123 +1,184 @@
-"""What a graph computes while it reads a short text, for rounding by what counts."""
+"""What a graph computes while it reads a short text, for rounding by what counts.
+
+A graph is run layer by layer: the weights of one are read, the whole text goes through them, then those of the next. So
+memory is set by one layer and not by their number.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper
 
-from ..passes.graph_editor import GraphEditor
-from ..passes.int8_cache import Floats, cached_values, reach
+from ..passes.graph_editor import GraphEditor, Model, Node, reads
+from ..passes.int8_cache import cached_values, reach
 from ..support.progress import Report, unheard
+from ..weights import Floats, LazyTensor
 
 __all__ = ["WINDOW", "Calibration"]
 
 WINDOW = 512
 """Tokens to read at once where a model's context has room for them."""
 
+_PRESENT = re.compile(r"present\.(\d+)\.(?:key|value)")
+
+_Values = dict[str, npt.NDArray[Any]]
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """A text that graphs read, and a folder on a disk with room for a model's weights.
-
-    They go there while a graph reads the text, and come back afterwards, so that they are not held twice.
-    """
+    """A text that graphs read."""
 
     ids: Sequence[int]
-    folder: Path
     window: int = WINDOW
     """Tokens read at once, from an empty cache; at most the model's context."""
 
-    def observe(self, model: onnx.ModelProto, values: Iterable[str], report: Report = unheard) -> dict[str, Floats]:
-        """What the named values [..., hidden] hold, [tokens, hidden] each."""
-        seen = defaultdict(list)
-        for arrays in self._read(model, values, report):
-            for name, array in arrays.items():
-                seen[name].append(array.reshape(-1, array.shape[-1]))
-        return {name: np.concatenate(parts) for name, parts in seen.items()}
+    def observe(
+        self, model: Model, values: Collection[str], peaks: dict[str, Floats] | None = None, report: Report = unheard
+    ) -> Iterator[dict[str, Floats]]:
+        """What the named values [..., hidden] hold, [tokens, hidden] each, layer by layer.
 
-    def channel_sizes(
-        self, model: onnx.ModelProto, values: Iterable[str], report: Report = unheard
-    ) -> dict[str, Floats]:
-        """The root mean square of each channel of the named values [..., hidden], [hidden] each.
+        `peaks` gets how far keys and values reach meanwhile (see `cache_peaks`). The model may be edited as far as it
+        was read.
+        """
+        graph = GraphEditor(model)
+        turned = cached_values(graph)
+        for windows in self._layers(graph, {*values, *turned}, report):
+            seen = defaultdict(list)
+            for arrays in windows:
+                for name in arrays.keys() & set(values):
+                    seen[name].append(arrays[name].reshape(-1, arrays[name].shape[-1]))
+                if peaks is not None:
+                    _widen(peaks, arrays, turned)
+            yield {name: np.concatenate(parts) for name, parts in seen.items()}
+
+    def sizes(
+        self, model: Model, values: Collection[str], report: Report = unheard
+    ) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """The root mean square of each channel of the named values [..., hidden], [hidden] each; and `cache_peaks`.
 
         Relative to the whole text: an expert of a mixture reads a part of it, and no other compares with its sizes.
         """
+        graph = GraphEditor(model)
+        turned = cached_values(graph)
         squares: dict[str, Any] = defaultdict(float)
-        for arrays in self._read(model, values, report):
-            for name, array in arrays.items():
-                squares[name] += np.square(array, dtype=np.float64).reshape(-1, array.shape[-1]).sum(axis=0)
-        return {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in squares.items()}
+        peaks: dict[str, Floats] = {}
+        for windows in self._layers(graph, {*values, *turned}, report):
+            for arrays in windows:
+                for name in arrays.keys() & set(values):
+                    array = arrays[name]
+                    squares[name] += np.square(array, dtype=np.float64).reshape(-1, array.shape[-1]).sum(axis=0)
+                _widen(peaks, arrays, turned)
+        sizes = {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in squares.items()}
+        return sizes, peaks
 
-    def cache_peaks(self, model: onnx.ModelProto, report: Report = unheard) -> dict[str, Floats]:
+    def cache_peaks(self, model: Model, report: Report = unheard) -> dict[str, Floats]:
         """How far keys and values reach (see `int8_cache`), [heads, head_size] each.
 
         Empty for a graph whose attention is not one operator.
         """
-        turned = cached_values(GraphEditor(model))
-        peaks: dict[str, Floats] = {}
-        for arrays in self._read(model, turned, report) if turned else ():
-            for name, array in arrays.items():
-                found = reach(array[0], turned[name])
-                peaks[name] = np.maximum(peaks.get(name, found), found)
-        return peaks
+        return self.sizes(model, (), report)[1]
 
-    def _read(self, model: onnx.ModelProto, values: Iterable[str], report: Report) -> Iterator[Mapping[str, Floats]]:
-        """The named values, window by window."""
-        names = sorted(set(values))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # A name of its own: other exports may have the same folder.
-        folder = Path(tempfile.mkdtemp(prefix=".calibration-", dir=self.folder))
-        path = folder / "model.onnx"
-        try:
-            onnx.save(model, path, save_as_external_data=True, location="weights")
-            # What is left of the model is small.
-            observed = onnx.ModelProto.FromString(model.SerializeToString())
-            known = {value.name for value in observed.graph.output}
-            observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-            path.write_bytes(observed.SerializeToString())
-            session = _session(path)
-            starts = range(0, len(self.ids), self.window)
-            for index, start in enumerate(starts):
-                report(index, len(starts))
-                feeds = _feeds(session, self.ids[start : start + self.window])
-                yield dict(zip(names, session.run(names, feeds), strict=True))
-            onnx.load_external_data_for_model(model, str(folder))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # another's, or not empty
-                self.folder.rmdir()
+    def _layers(self, graph: GraphEditor, values: set[str], report: Report) -> Iterator[Iterator[_Values]]:
+        """For each layer, the named values that it makes, window by window. Each iterator is to be read to its end."""
+        if not values:
+            return
+        known = [_fed(graph, self.ids[at : at + self.window]) for at in range(0, len(self.ids), self.window)]
+        stages = list(_stages(graph, values, known[0].keys()))
+        needed = [{name for node in nodes for name in reads(node)} for nodes in stages]
+        for index, nodes in enumerate(stages):
+            report(index, len(stages))
+            if nodes:
+                yield _run(graph, nodes, known, values, set().union(*needed[index + 1 :]))
 
 
-def _session(path: Path) -> Any:
+def _widen(peaks: dict[str, Floats], arrays: Mapping[str, Any], turned: Mapping[str, Any]) -> None:
+    for name in arrays.keys() & turned.keys():
+        found = reach(arrays[name][0], turned[name])
+        peaks[name] = np.maximum(peaks.get(name, found), found)
+
+
+def _fed(graph: GraphEditor, ids: Sequence[int]) -> _Values:
+    """What a graph is given for a text, and in place of large tables what they hold of it."""
+    fed: _Values = {
+        "input_ids": np.array([ids], np.int64),
+        "attention_mask": np.ones((1, len(ids)), np.int64),
+        "position_ids": np.arange(len(ids), dtype=np.int64)[None],
+        "logits_rows": np.array([-1], np.int64),
+    }
+    for value in graph.proto.input:
+        if value.name not in fed:
+            dims = value.type.tensor_type.shape.dim
+            # An empty cache: batch, heads, positions, head size.
+            fed[value.name] = np.zeros([1, dims[1].dim_value, 0, dims[3].dim_value], np.float32)
+    for node in graph.of_type("Gather"):
+        table = graph.held(node.input[0]) if node.input[0] in graph.initializers else None
+        if isinstance(table, LazyTensor) and graph.root(node.input[1]) == "input_ids":
+            by_rows = graph.attribute(node, "axis", 0) == 0
+            rows = (table if by_rows else table.T)[fed["input_ids"][0]]
+            fed[node.output[0]] = rows[None] if by_rows else np.ascontiguousarray(rows.T[:, None])
+    return fed
+
+
+def _stages(graph: GraphEditor, values: Collection[str], fed: Collection[str]) -> Iterator[list[Node]]:
+    """The nodes that some values need, cut where each layer's keys and values are made."""
+    layers: dict[int, list[str]] = defaultdict(list)
+    for name in graph.outputs:
+        if match := _PRESENT.fullmatch(name):
+            layers[int(match[1])].append(name)
+    done: set[int] = set()
+    for wanted in [*(layers[layer] for layer in sorted(layers)), sorted(values)]:
+        nodes = [node for node in graph.ancestors(wanted, stop=dict.fromkeys(fed)) if id(node) not in done]
+        done.update(map(id, nodes))
+        yield nodes
+
+
+def _run(
+    graph: GraphEditor, nodes: Sequence[Node], known: Sequence[_Values], values: set[str], later: set[str]
+) -> Iterator[_Values]:
+    """Run a part of a graph for each window; `known` loses what is not needed later and gets what is."""
+    made = {name for node in nodes for name in node.output if name}
+    read = {name for node in nodes for name in reads(node)} - made - {""}
+    weights = {name: np.asarray(held) for name in read if isinstance(held := _held(graph, name), LazyTensor)}
+    inputs = {name: known[0][name] for name in read if name in known[0]} | weights
+    outputs = sorted(name for name in made if name in later or name in values)
+    part = helper.make_graph(
+        nodes,
+        "part",
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
+            for name, array in inputs.items()
+        ],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        initializer=[graph.whole(name) for name in read if name in graph.initializers and name not in weights],
+    )
+    model = helper.make_model(part, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
+    session = _session(model.SerializeToString())
+    for window in known:
+        feeds = {name: window[name] for name in inputs if name not in weights} | weights
+        found = dict(zip(outputs, session.run(outputs, feeds), strict=True))
+        yield {name: found[name] for name in found.keys() & values}
+        window.update((name, found[name]) for name in found.keys() & later)
+        for name in window.keys() - later:
+            del window[name]
+
+
+def _held(graph: GraphEditor, name: str) -> Any:
+    return graph.held(name) if name in graph.initializers else None
+
+
+def _session(model: bytes) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Packed matrices are another copy of the weights, and would be used for a few passes only.
     options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _feeds(session: Any, ids: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
-    known = {
-        "input_ids": np.array([ids], np.int64),
-        "attention_mask": np.ones((1, len(ids)), np.int64),
-        "position_ids": np.arange(len(ids), dtype=np.int64)[None],
-        "logits_rows": np.array([-1], np.int64),
-    }
-    feeds = {}
-    for value in session.get_inputs():
-        # An empty cache: batch, heads, positions, head size.
-        empty = [1, *value.shape[1:2], 0, *value.shape[3:]]
-        feeds[value.name] = known[value.name] if value.name in known else np.zeros(empty, np.float32)
-    return feeds
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import onnx
-
 from .fold_tied_head import fold_tied_head
 from .fuse_gelu import fuse_gelu
 from .fuse_norms import fuse_norms
 from .fuse_projections import fuse_gate_up, fuse_qkv
 from .fuse_skip_norms import fuse_skip_norms
-from .graph_editor import GraphEditor
+from .graph_editor import GraphEditor, Model
 from .group_query_attention import context_rows, group_query_attention
 from .half_attention import half_attention
 from .int8_cache import Floats, int8_cache
@@ -42,7 +40,7 @@ Pass = Callable[[GraphEditor], bool]
 class Result:
     """A rewritten graph and what a runtime must know about it."""
 
-    model: onnx.ModelProto
+    model: Model
     applied: tuple[str, ...]
     """Names of the passes that changed the graph, in order."""
     cache_kind: Literal["growing", "in_place"]
@@ -55,7 +53,7 @@ class Result:
     """Most positions of the rewritten graph, at most the model's own context; `None` where no pass sets a limit."""
 
 
-def rewrite(model: onnx.ModelProto, config: Mapping[str, Any], passes: Sequence[str]) -> Result:
+def rewrite(model: Model, config: Mapping[str, Any], passes: Sequence[str]) -> Result:
     """Run a recipe's `rewriting` passes. `model` is edited in place: weights are not held twice.
 
     `model` is Optimum's text-generation-with-past graph with its weights loaded; `config` is the checkpoint's
@@ -86,7 +84,7 @@ def rewrite(model: onnx.ModelProto, config: Mapping[str, Any], passes: Sequence[
     )
 
 
-def smooth(model: onnx.ModelProto, sizes: Mapping[str, Floats]) -> tuple[str, ...]:
+def smooth(model: Model, sizes: Mapping[str, Floats]) -> tuple[str, ...]:
     """Run the pass that prepares a rewritten graph for eight bits; returns its name if it changed `model`.
 
     `sizes` are those of the channels of its `smoothable` values (see `smooth_quant`).
@@ -94,9 +92,7 @@ def smooth(model: onnx.ModelProto, sizes: Mapping[str, Floats]) -> tuple[str, ..
     return _run({"smooth-quant": partial(smooth_quant, sizes=sizes)}, GraphEditor(model))
 
 
-def finish(
-    model: onnx.ModelProto, passes: Sequence[str], *, peaks: Mapping[str, Floats] | None = None
-) -> tuple[str, ...]:
+def finish(model: Model, passes: Sequence[str], *, peaks: Mapping[str, Floats] | None = None) -> tuple[str, ...]:
     """Run a recipe's `finishing` passes on weights in their final precision; returns those that changed `model`.
 
     `peaks` are the largest values of the cache (see `int8_cache`); without them it stays in floats.

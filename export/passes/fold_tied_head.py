@@ -6,8 +6,6 @@ initialiser, so the largest matrix of a small model would stay fp32; and ONNX Ru
 
 from __future__ import annotations
 
-import numpy as np
-
 from .graph_editor import GraphEditor
 from .head import find_head
 

@@ -14,7 +14,20 @@ from onnx import helper, numpy_helper
 
 from ..weights import DataFile, LazyTensor, Tensor
 
-__all__ = ["CONTRIB", "Array", "GraphEditor", "LazyModel", "Model", "Node", "bodies", "external", "reads", "rename"]
+__all__ = [
+    "CONTRIB",
+    "Array",
+    "GraphEditor",
+    "LazyModel",
+    "Model",
+    "Node",
+    "bodies",
+    "external",
+    "in_memory",
+    "lazily",
+    "reads",
+    "rename",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 Node: TypeAlias = onnx.NodeProto
@@ -39,6 +52,22 @@ class LazyModel:
     def graph(self) -> onnx.GraphProto:
         """The model's graph."""
         return self.proto.graph
+
+
+def lazily(model: Model, data: DataFile | None) -> LazyModel:
+    """A model with a file for what is finished, whatever it was before."""
+    return model if isinstance(model, LazyModel) else LazyModel(model, data=data)
+
+
+def in_memory(model: Model) -> onnx.ModelProto:
+    """The model with all weights that are still to be read in it."""
+    if isinstance(model, LazyModel):
+        graph = GraphEditor(model)
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(graph.whole(tensor.name))
+        model.lazy.clear()
+        return model.proto
+    return model
 
 
 Model: TypeAlias = "onnx.ModelProto | LazyModel"
@@ -174,6 +203,12 @@ class GraphEditor:
         """Behind a Cast to fp32: the exporter writes one wherever a model asks for fp32, a no-op in an fp32 graph."""
         cast = self.made_by(value, "Cast")
         return cast.input[0] if cast is not None and self.attribute(cast, "to") == onnx.TensorProto.FLOAT else value
+
+    def root(self, value: str) -> str:
+        """Behind the Reshapes that a value went through."""
+        while (node := self.made_by(value, "Reshape")) is not None:
+            value = node.input[0]
+        return value
 
     def dims(self, value: str) -> tuple[int, ...] | None:
         """Shape of an initialiser, without reading it."""

@@ -28,7 +28,8 @@ def half_attention(graph: GraphEditor) -> bool:
             for at, value in enumerate(node.input[: CACHE.start])
         ]
         tables = [
-            value and graph.store(f"{value}.half", np.asarray(graph.held(value)).astype(np.float16)) for value in node.input[TABLES]
+            value and graph.store(f"{value}.half", np.asarray(graph.held(value)).astype(np.float16))
+            for value in node.input[TABLES]
         ]
         graph.remove(node)
         graph.add(

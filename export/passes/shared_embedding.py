@@ -48,7 +48,6 @@ def find_shared_embedding(graph: GraphEditor, matrix: str) -> SharedEmbedding | 
 
 def _embedding(graph: GraphEditor) -> Node | None:
     for node in graph.of_type("Gather"):
-        ids = graph.made_by(node.input[1], "Reshape")
-        if (ids.input[0] if ids is not None else node.input[1]) == "input_ids":
+        if graph.root(node.input[1]) == "input_ids":
             return node
     return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ..weights import LazyTensor, Tensor
 
 __all__ = ["BLOCK", "Blocks", "Codes", "Floats", "divisor", "pack", "parts", "quantise_rows", "unpack"]
 
@@ -60,7 +61,7 @@ class _Piece:
 
 
 def quantise_rows(
-    matrix: npt.NDArray[Any],
+    matrix: Tensor,
     bits: int,
     *,
     size: int = BLOCK,
@@ -86,13 +87,14 @@ def quantise_rows(
     return Blocks(bits, pack(piece.codes, bits), piece.scales, zeros)
 
 
-def parts(matrix: npt.NDArray[Any], size: int = BLOCK) -> Iterator[Floats]:
+def parts(matrix: Tensor, size: int = BLOCK) -> Iterator[Floats]:
     """A few rows of [N, K] at a time, as [rows, ceil(K / size), size]; the last block of a row is filled with zeros."""
     rows = max(1, _WEIGHTS_AT_ONCE // matrix.shape[1])
-    for start in range(0, len(matrix), rows):
-        part = np.asarray(matrix[start : start + rows], np.float32)
-        part = np.pad(part, ((0, 0), (0, -part.shape[1] % size)))
-        yield part.reshape(len(part), -1, size)
+    for piece in matrix.pieces() if isinstance(matrix, LazyTensor) else [matrix]:
+        for start in range(0, len(piece), rows):
+            part = np.asarray(piece[start : start + rows], np.float32)
+            part = np.pad(part, ((0, 0), (0, -part.shape[1] % size)))
+            yield part.reshape(len(part), -1, size)
 
 
 def divisor(scales: Floats) -> Floats:

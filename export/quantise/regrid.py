@@ -6,11 +6,10 @@ not matter which kind of file they came from, nor that projections were joined o
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from ..weights import Tensor
 from .blocks import BLOCK, Blocks, Codes, Floats, divisor, pack, parts
 
 __all__ = ["regrid", "rounded_before"]
@@ -27,7 +26,7 @@ _STEPS_TO_PEAK = 127
 """Steps from zero to the largest weight of a block: GGUF's Q8_0."""
 
 
-def regrid(matrix: npt.NDArray[Any]) -> Blocks | None:
+def regrid(matrix: Tensor) -> Blocks | None:
     """[N, K] in the blocks of sixteen levels that it was in before (GGUF's Q4_0, Q4_1, Q4_K); `None` if it was not.
 
     Levels that are not whole steps from zero take offsets of at most half a step besides their zero points.
@@ -51,12 +50,12 @@ def regrid(matrix: npt.NDArray[Any]) -> Blocks | None:
     return Blocks(4, pack(codes, 4), scales, pack(zeros, 4))
 
 
-def rounded_before(matrix: npt.NDArray[Any]) -> bool:
+def rounded_before(matrix: Tensor) -> bool:
     """Whether [N, K] was in blocks of at most eight bits before: GGUF's kinds with evenly spaced levels."""
     return all(_on_a_grid(part) for part in parts(_sample(matrix)))
 
 
-def _sample(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _sample(matrix: Tensor) -> Floats:
     return matrix[:: max(1, len(matrix) // _SAMPLED_ROWS)]
 
 

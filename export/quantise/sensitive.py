@@ -28,7 +28,7 @@ def sensitive_products(graph: GraphEditor) -> list[Node]:
 
 def _product_behind(graph: GraphEditor, value: str) -> Node | None:
     """The product that a value is computed from, by operators with one computed input each."""
-    while (node := graph.maker(_unshaped(graph, value))) is not None:
+    while (node := graph.maker(graph.root(value))) is not None:
         if node.op_type in _PRODUCTS:
             return node
         computed = [name for name in node.input if name and not graph.is_constant(name)]
@@ -39,14 +39,8 @@ def _product_behind(graph: GraphEditor, value: str) -> Node | None:
 
 
 def _behind_activation(graph: GraphEditor, value: str) -> bool:
-    node = graph.made_by(_unshaped(graph, value), "Mul", "FastGelu", "Gelu")
+    node = graph.made_by(graph.root(value), "Mul", "FastGelu", "Gelu")
     if node is None:
         return False
     # A norm ends in a Mul too, but with its weights.
     return node.op_type != "Mul" or not any(graph.is_constant(name) for name in node.input)
-
-
-def _unshaped(graph: GraphEditor, value: str) -> str:
-    while (node := graph.made_by(value, "Reshape")) is not None:
-        value = node.input[0]
-    return value

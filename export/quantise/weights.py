@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from nudge_onnx.choices import Precision
 
-from ..passes.graph_editor import CONTRIB, GraphEditor, Node
+from ..passes.graph_editor import CONTRIB, GraphEditor, Model, Node, in_memory
 from ..passes.head import find_head
 from ..passes.last_rows import before_rows
 from ..passes.shared_embedding import SharedEmbedding, find_shared_embedding
 from ..support.progress import Report, unheard
+from ..weights import Tensor
 from .blocks import BLOCK, Blocks, Floats, quantise_rows
+from .embedding import four_bits_of_table, quantise_table
 from .four_bits import all_four_bits, four_bits
 from .offsets import block_sums, widen
 from .regrid import rounded_before
@@ -30,14 +33,14 @@ _LONG = 64
 
 
 def quantise(
-    model: onnx.ModelProto,
+    model: Model,
     precision: Precision,
     *,
     head_bits: int = 8,
     accuracy_level: int = _INT8_KERNEL,
-    inputs: Mapping[str, Floats] | None = None,
+    inputs: Iterable[Mapping[str, Floats]] = (),
     report: Report = unheard,
-) -> onnx.ModelProto:
+) -> Model:
     """Bring a rewritten graph to a precision; `model` is edited in place and returned.
 
     `int8` and `int4` turn every MatMul or Gemm with a constant matrix into MatMulNBits. Blocks are of 32 weights, those
@@ -45,28 +48,28 @@ def quantise(
     small model most. Weights that were in blocks before are not rounded to four bits a second time: those in blocks of
     sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of more levels get eight bits. Of the others,
     `sensitive_products` get eight bits too, and the rest is rounded by what it does to `inputs`: for each of the
-    values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Under `int4-all`
-    every matrix gets four bits so, the head too.
+    values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Several mappings are
+    taken one after the other, and their matrices with them, so that not all need be in memory. Under `int4-all` every
+    matrix gets four bits so, the head too. An embedding with a table of its own gets eight bits, or four where it was
+    in blocks of sixteen levels before and four are asked for.
     """
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=["logits"], disable_shape_infer=True)
-        return converted
+        return convert_float_to_float16(in_memory(model), keep_io_types=["logits"], disable_shape_infer=True)  # type: ignore[no-any-return]
     if precision == "fp32":
         return model
     graph = GraphEditor(model)
     head = find_head(graph)
     sensitive = {id(node) for node in sensitive_products(graph)}
     products = _products(graph)
-    for index, node in enumerate(products):
-        report(index, len(products))
+    for done, (node, seen) in enumerate(_in_turn(graph, products, inputs)):
+        report(done, len(products))
         matrix = graph.held(node.input[1])
-        seen = (inputs or {}).get(before_rows(graph, node.input[0]))
         if precision == "int4-all":
             blocks = all_four_bits(matrix, seen)
         elif precision == "int8":
-            blocks = quantise_rows(matrix.T, 8, size=_LONG if len(matrix) % _LONG == 0 else BLOCK)
+            blocks = _eight_bits(matrix.T)
         elif node is head and head_bits == 8:
             blocks = quantise_rows(matrix.T, 8)
         else:
@@ -76,11 +79,30 @@ def quantise(
         if blocks.offsets is not None and (node.op_type == "Gemm" or embedded or len(matrix) % BLOCK):
             blocks = quantise_rows(matrix.T, 8)
         _replace(graph, node, blocks, len(matrix), accuracy_level)
+    quantise_table(graph, _eight_bits if precision == "int8" else four_bits_of_table)
     graph.sweep()
     return model
 
 
-def to_calibrate(model: onnx.ModelProto, precision: Precision) -> list[str]:
+def _eight_bits(rows: Tensor) -> Blocks:
+    return quantise_rows(rows, 8, size=_LONG if rows.shape[1] % _LONG == 0 else BLOCK)
+
+
+def _in_turn(
+    graph: GraphEditor, products: Sequence[Node], inputs: Iterable[Mapping[str, Floats]]
+) -> Iterator[tuple[Node, Floats | None]]:
+    """Each product with what it reads, as soon as that is known; those of which it is not come last."""
+    waiting: dict[str, list[Node]] = defaultdict(list)
+    for node in products:
+        waiting[before_rows(graph, node.input[0])].append(node)
+    for seen in inputs:
+        for name in [name for name in waiting if name in seen]:
+            yield from ((node, seen[name]) for node in waiting.pop(name))
+    for nodes in waiting.values():
+        yield from ((node, None) for node in nodes)
+
+
+def to_calibrate(model: Model, precision: Precision) -> list[str]:
     """Names of the values whose matrices are rounded to four bits.
 
     Under `int4`, those that were in blocks before need no text.
@@ -141,11 +163,11 @@ def _add_product(
     """Add a MatMulNBits and return its inputs."""
     inputs = [
         hidden,
-        graph.store(f"{weight}.codes", blocks.codes),
-        graph.store(f"{weight}.scales", blocks.scales),
+        graph.store_finished(f"{weight}.codes", blocks.codes),
+        graph.store_finished(f"{weight}.scales", blocks.scales),
     ]
     if blocks.zero_points is not None:
-        inputs.append(graph.store(f"{weight}.zero_points", blocks.zero_points))
+        inputs.append(graph.store_finished(f"{weight}.zero_points", blocks.zero_points))
     if bias:
         inputs += [*[""] * (5 - len(inputs)), *bias]
     graph.add(

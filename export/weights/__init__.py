@@ -4,8 +4,18 @@ Import `LazyTensor`, `join` and `equal`; `open_weights` lists those of a checkpo
 finished ones go.
 """
 
-from .checkpoint_files import open_weights, weight_names
+from .checkpoint_files import open_weights, weight_count, weight_names
 from .data_file import DataFile
 from .lazy_tensor import Floats, LazyTensor, Tensor, equal, join
 
-__all__ = ["DataFile", "Floats", "LazyTensor", "Tensor", "equal", "join", "open_weights", "weight_names"]
+__all__ = [
+    "DataFile",
+    "Floats",
+    "LazyTensor",
+    "Tensor",
+    "equal",
+    "join",
+    "open_weights",
+    "weight_count",
+    "weight_names",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from nudge_onnx.errors import SourceError
 
 from .lazy_tensor import Floats, LazyTensor
 
-__all__ = ["open_weights", "weight_names"]
+__all__ = ["open_weights", "weight_count", "weight_names"]
 
 
 def weight_names(checkpoint: Path) -> list[str]:
     """Names of the weights in the first file of a checkpoint."""
     return [name for path in _files(checkpoint)[:1] for name in _tensors(path)]
+
+
+def weight_count(checkpoint: Path) -> int:
+    """How many numbers the files of a checkpoint hold."""
+    return sum(math.prod(shape) for path in _files(checkpoint) for shape, _ in _tensors(path).values())
 
 
 def _files(checkpoint: Path) -> list[Path]:

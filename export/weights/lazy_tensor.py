@@ -61,13 +61,18 @@ class LazyTensor:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> Floats:
-        start, stop, step = rows.indices(len(self))
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Floats:
+        """A slice of rows, or the rows of these indices [count]."""
         if self.transposed:
-            return np.asarray(self)[rows]
-        if step == 1:
-            return self.read(start, max(start, stop))
-        return np.stack([self.read(row, row + 1)[0] for row in range(start, stop, step)])
+            whole: Floats = np.asarray(self)[rows]
+            return whole
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                return self.read(start, max(start, stop))
+            rows = np.arange(start, stop, step)
+        wanted, places = np.unique(rows, return_inverse=True)
+        return np.stack([self.read(row, row + 1)[0] for row in wanted.tolist()])[places]
 
     def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
         whole = self.read(0, self.stored[0])

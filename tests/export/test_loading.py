@@ -16,8 +16,8 @@ from tiny import tiny_checkpoint
 from nudge_onnx.errors import SourceError
 from nudge_onnx.export.source.loading import load_model
 from nudge_onnx.export.source.weight_names import wrapped_by
-from nudge_onnx.export.trace.optimum_graph import optimum_graph
 from nudge_onnx.export.trace.torch_reference import TorchReference
+from nudge_onnx.export.trace.traced_graph import traced_graph
 
 Weights = dict[str, torch.Tensor]
 
@@ -75,7 +75,7 @@ FAULTS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
 }
 
 
-@pytest.mark.parametrize("load", [optimum_graph, lambda folder, _: TorchReference(folder)], ids=["traced", "reference"])
+@pytest.mark.parametrize("load", [traced_graph, lambda folder, _: TorchReference(folder)], ids=["traced", "reference"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_weights_of_another_model_are_an_error_that_names_some(
     fault: str, load: Callable[[Path, Path], Any], folder: Path, tmp_path: Path

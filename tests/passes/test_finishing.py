@@ -34,7 +34,7 @@ def finished(exported, folder: Path, architecture: str, precision: str = "int8",
     model = quantise(rewrite(model, config, RECIPES["cpu", precision].rewriting).model, precision)
     before = copy.deepcopy(model)
     ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 300)]
-    peaks = Calibration(ids[:80], folder / "weights").cache_peaks(model)
+    peaks = Calibration(ids[:80]).cache_peaks(model)
     return before, model, finish(model, RECIPES["cpu", "int8"].without(skip).finishing, peaks=peaks), ids
 
 
@@ -128,7 +128,7 @@ def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, arch
 def test_a_window_as_long_as_the_context_is_left_alone(exported, tmp_path):
     model, config = exported("mistral", sliding_window=200)
     model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
-    peaks = Calibration(range(3, 83), tmp_path / "weights").cache_peaks(model)
+    peaks = Calibration(range(3, 83)).cache_peaks(model)
     assert "window-attention" not in finish(model, RECIPES["cpu", "int8"].finishing, peaks=peaks)
 
 
@@ -136,7 +136,7 @@ def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported, tmp_path):
     model, config = exported("llama")
     model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 200)]
-    peaks = Calibration(ids, tmp_path / "weights").cache_peaks(model)
+    peaks = Calibration(ids).cache_peaks(model)
     finish(model, RECIPES["cpu", "int8"].finishing, peaks={name: array / 4 for name, array in peaks.items()})
     decoder = Decoder(model, in_place=True)
     decoder.feed(ids[:PROMPT_ROWS])
@@ -156,7 +156,7 @@ def test_without_a_range_the_cache_stays_in_floats(exported):
 def test_a_graph_whose_attention_stayed_as_it_was_has_no_range(exported, tmp_path):
     model, config = exported("llama")
     model = rewrite(model, config, RECIPES["cpu", "int8"].without(["group-query-attention"]).rewriting).model
-    assert Calibration(range(3, 43), tmp_path / "weights").cache_peaks(model) == {}
+    assert Calibration(range(3, 43)).cache_peaks(model) == {}
 
 
 def test_finishing_passes_can_be_left_out(exported, tmp_path):

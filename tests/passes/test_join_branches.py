@@ -27,7 +27,7 @@ def pair(exported, folder: Path, architecture: str, **overrides):
     apart = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     joined = copy.deepcopy(apart)
     ids = [int(token) for token in np.random.default_rng(2).integers(3, config["vocab_size"], 300)]
-    peaks = Calibration(ids[:80], folder / "weights").cache_peaks(apart)
+    peaks = Calibration(ids[:80]).cache_peaks(apart)
     finish(apart, RECIPES["cpu", "int8"].without(("join-branches",)).finishing, peaks=peaks)
     return apart, joined, finish(joined, RECIPES["cpu", "int8"].finishing, peaks=peaks), ids
 
@@ -83,7 +83,7 @@ def test_ifs_of_a_window_stay_around_their_attention(exported, tmp_path):
 def test_without_prompts_of_their_own_there_is_nothing_to_join(exported, tmp_path):
     model, config = exported("llama")
     model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
-    peaks = Calibration(range(3, 83), tmp_path / "weights").cache_peaks(model)
+    peaks = Calibration(range(3, 83)).cache_peaks(model)
     assert finish(model, RECIPES["cpu", "int8"].without(("prompt-attention",)).finishing, peaks=peaks) == (
         "int8-cache",
         "uncertainty-head",

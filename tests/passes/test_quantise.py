@@ -155,8 +155,8 @@ def test_four_bits_are_no_second_rounding(exported, kind):
     before = whole_script(Decoder(model, in_place=True), config["vocab_size"])
     model = quantise(model, "int4", accuracy_level=1)
     after = whole_script(Decoder(model, in_place=True), config["vocab_size"])
-    # What is left is the head's eight bits; the layers are exact.
-    assert max(np.abs(after[name] - before[name]).max() for name in before) < 0.03 * np.std(before["prefill"])
+    # What is left is the eight bits of head and embedding; the layers are exact.
+    assert max(np.abs(after[name] - before[name]).max() for name in before) < 0.08 * np.std(before["prefill"])
 
 
 def test_a_matrix_of_zeros_stays_zero():

@@ -156,9 +156,7 @@ def test_eight_bits_are_nearer_where_a_few_channels_are_large(exported, architec
                 weights[draw.integers(0, 64, 3)] *= 40
                 tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
         before = script(model, config)
-        sizes = Calibration(range(3, 200), tmp_path / "calibration").channel_sizes(
-            model, smoothable(GraphEditor(model))
-        )
+        sizes = Calibration(range(3, 200)).sizes(model, smoothable(GraphEditor(model)))[0]
         if recipe.smoothed:
             smooth(model, sizes)
         after = script(quantise(model, "int8"), config)

@@ -1,0 +1,133 @@
+"""Optimum's part: a checkpoint becomes one fp32 decoder graph with its KV cache as inputs and outputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from nudge_onnx.errors import ExportError, NudgeError
+
+from ..passes.graph_editor import external
+from ..source.configuration import TASK, model_config
+from ..source.loading import load_model
+from ..source.named_weights import named_weights
+from ..source.skeleton import LARGE
+from ..support.faults import one_line, reraise_full_disk
+from ..support.memory import available_memory, gibibytes
+from ..support.quiet import quiet
+from ..support.scratch import fingerprint, once
+from ..weights import LazyTensor, weight_count
+from .weightless import GRAPH, WEIGHTS
+
+__all__ = ["TracedGraph", "traced_graph"]
+
+_READ_BY_OPTIMUM = (".json", ".safetensors", ".bin", ".py")
+
+_BYTES_A_WEIGHT = 20
+"""What the process takes at its peak if the model is traced with its weights."""
+
+
+@dataclass(frozen=True)
+class TracedGraph:
+    """A decoder graph; one serves a prompt on an empty cache, single steps, and several tokens on a filled cache."""
+
+    model: onnx.ModelProto
+    lazy: dict[str, LazyTensor]
+    """The initialisers whose contents are not in `model`; none if it was traced with its weights."""
+
+
+def traced_graph(
+    checkpoint: Path,
+    scratch: Path,
+    *,
+    trust_remote_code: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> TracedGraph:
+    """Export `checkpoint` below `scratch`, once.
+
+    A model whose code runs without its weights is traced so, in memory that does not depend on its size. Another is
+    traced with them, `note` is told, and if they do not fit, nothing begins. Raises `SourceError` for weights that do
+    not belong to the model, and `ExportError` with Optimum's reason.
+    """
+    inputs = [path for path in checkpoint.iterdir() if path.suffix in _READ_BY_OPTIMUM]
+    folder = once(
+        scratch / f"graph-{fingerprint(inputs)}", lambda partial: _export(checkpoint, partial, trust_remote_code, note)
+    )
+    if not (folder / WEIGHTS).is_file():
+        return TracedGraph(onnx.load(folder / GRAPH), {})
+    return _with_weights(folder, checkpoint)
+
+
+def _with_weights(folder: Path, checkpoint: Path) -> TracedGraph:
+    """The inputs that stand for weights become initialisers."""
+    model = onnx.load(folder / GRAPH)
+    places = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))["weights"]
+    weights = named_weights(checkpoint).weights
+    lazy: dict[str, LazyTensor] = {}
+    for value in [value for value in model.graph.input if value.name in places]:
+        parameter, transposed = places[value.name]
+        lazy[value.name] = weights[parameter].T if transposed else weights[parameter]
+        model.graph.initializer.append(external(value.name, lazy[value.name]))
+        model.graph.input.remove(value)
+    return TracedGraph(model, lazy)
+
+
+def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Callable[[str], None]) -> None:
+    why = _weightless(checkpoint, folder, trust_remote_code)
+    if why is None:
+        return
+    for path in folder.iterdir():
+        path.unlink()
+    needed, there = _BYTES_A_WEIGHT * weight_count(checkpoint), available_memory()
+    if needed > there:
+        raise ExportError(
+            f"{checkpoint} can only be traced with its weights ({why}), which takes about {gibibytes(needed)} of "
+            f"memory, and {gibibytes(there)} are free; export it on a larger machine"
+        )
+    if weight_count(checkpoint) >= LARGE:
+        note(f"{checkpoint.name} is traced with its weights in memory ({why})")
+    _whole(checkpoint, folder, trust_remote_code)
+
+
+def _weightless(checkpoint: Path, folder: Path, trust_remote_code: bool) -> str | None:
+    """Trace without weights; returns why that is not to be had, if so."""
+    if getattr(model_config(checkpoint, trust_remote_code=trust_remote_code), "quantization_config", None) is not None:
+        return "its weights are packed"
+    if trust_remote_code:
+        return "it brings code of its own"
+    named_weights(checkpoint)  # who finds fault with them says so here, in one line
+    command = [sys.executable, "-W", "ignore", "-m", "nudge_onnx.export.trace.weightless", checkpoint, folder]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        reraise_full_disk(OSError(lines[-1] if lines else ""))
+        return lines[-1] if lines else f"the trace ended with status {done.returncode}"
+    said = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))
+    return str(said["refused"]) if "refused" in said else None
+
+
+def _whole(checkpoint: Path, folder: Path, trust_remote_code: bool) -> None:
+    from optimum.exporters.onnx import onnx_export_from_model
+    from optimum.exporters.utils import DisableCompileContextManager
+
+    try:
+        with DisableCompileContextManager():
+            model = load_model(checkpoint, trust_remote_code=trust_remote_code)
+        # Optimum's own check compares a few positions to 1e-3; ours measures more of them, after the passes.
+        with quiet():
+            model.config.use_cache = True
+            onnx_export_from_model(model, folder, task=TASK, device="cpu", do_validation=False, no_post_process=True)
+    except NudgeError:
+        raise
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        reraise_full_disk(error)
+        raise ExportError(f"Optimum could not export {checkpoint} ({one_line(error)})") from error
+    if not (folder / GRAPH).is_file():
+        written = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise ExportError(f"Optimum wrote {written} instead of one decoder graph")
