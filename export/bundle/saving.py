@@ -46,4 +46,5 @@ def save(model: LazyModel, folder: Path) -> tuple[str, ...]:
 
 
 def _nbytes(tensor: onnx.TensorProto) -> int:
-    return math.prod(tensor.dims) * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    size: int = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(math.prod(tensor.dims)) * size

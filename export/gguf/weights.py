@@ -152,6 +152,7 @@ def _halves_apart(weight: LazyTensor, heads: int) -> LazyTensor:
         first = start - start % size
         places = np.arange(start, stop)
         rows = weight.read(first, min(len(weight), -(-stop // size) * size))
-        return rows[places - places % size + order[places % size] - first]
+        turned: Array = rows[places - places % size + order[places % size] - first]
+        return turned
 
     return LazyTensor(weight.stored, read)

@@ -96,9 +96,9 @@ def measure(
     """Compare `graph` with `reference` on fixed prompts, encoded by `encode`.
 
     One of them goes past the sliding window and past the context that the model was first trained on, where there are
-    such and a CPU reads so much in useful time.
-    Behind as many positions as one of `edges` the graph takes another way to compute the same. Raises `ExportError`
-    if a logit is not finite.
+    such and a CPU reads so much in useful time. The graph goes on behind each prompt, and PyTorch reads all that was
+    written in one pass. Behind as many positions as one of `edges` the graph takes another way to compute the same.
+    Raises `ExportError` if a logit is not finite.
     """
     room = context_length - _CONTINUED
     prompts = [list(encode(text))[:room] for text in _PROMPTS]
@@ -109,13 +109,21 @@ def measure(
     steady += [_repeat(encode, edge + _CHECKED_TOGETHER // 2) for edge in near]
     runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
     tally, matching = _Tally(), 0
+    read = []
     for index, prompt in enumerate(prompts):
         report(index, len(prompts))
-        continuation = reference.greedy(prompt, _CONTINUED)
-        _compare_passes(runner, reference, prompt, continuation, tally)
-        runner.rewind(len(prompt) - 1)
-        matching += _matching(_greedy(runner, prompt[-1], _CONTINUED), continuation)
-        runner.rewind(0)
+        read.append(_read(runner, prompt))
+    texts = [prompt + found.continuation for prompt, found in zip(prompts, read, strict=True)]
+    for prompt, found, expected in zip(prompts, read, reference.logits(texts, _ROWS + _CONTINUED), strict=True):
+        # Of a short prompt there are fewer rows.
+        expected = expected[-(min(_ROWS, len(prompt)) + _CONTINUED) :]
+        at = 0
+        for kind, logits in found.passes:
+            tally.add(kind, expected[at : at + len(logits)], logits)
+            at += len(logits)
+        # What PyTorch would have written behind the same tokens; they are its own as long as all before agree.
+        chosen = expected[-_CONTINUED - 1 : -1].argmax(-1).tolist()
+        matching += _matching(found.continuation, chosen)
     spread = (tally.high - tally.low) or 1.0
     worst = max(tally.differences.values())
     parity = Parity(
@@ -140,17 +148,31 @@ def check(measurement: Measurement, precision: str) -> None:
         )
 
 
-def _compare_passes(
-    runner: GraphRunner, reference: TorchReference, prompt: list[int], continuation: list[int], tally: _Tally
-) -> None:
-    rows = min(_ROWS, len(prompt))
-    expected = reference.logits(prompt + continuation, rows + len(continuation))
-    tally.add("prefill", expected[:rows], runner.feed(prompt, rows))
-    at = 0
-    for kind, size in [("step", 1)] * _STEPS + [("chunk", size) for size in _CHUNKS]:
-        found = runner.feed(continuation[at : at + size])
-        tally.add(kind, expected[rows + at : rows + at + size], found)
+@dataclass(frozen=True)
+class _Read:
+    """What a graph says of a prompt and of what it writes behind."""
+
+    continuation: list[int]
+    """Its most likely tokens, one after the other."""
+    passes: list[tuple[str, Logits]]
+    """Kind and logits [rows, vocabulary] of passes over the end of the prompt and the continuation."""
+
+
+def _read(runner: GraphRunner, prompt: list[int]) -> _Read:
+    runner.rewind(0)
+    passes = [("prefill", runner.feed(prompt, min(_ROWS, len(prompt))))]
+    continuation = [int(passes[0][1][-1].argmax())]
+    for _ in range(_CONTINUED - 1):
+        logits = runner.feed(continuation[-1:])
+        if len(passes) <= _STEPS:
+            passes.append(("step", logits))
+        continuation.append(int(logits[-1].argmax()))
+    at = _STEPS
+    runner.rewind(len(prompt) + at)
+    for size in _CHUNKS:
+        passes.append(("chunk", runner.feed(continuation[at : at + size])))
         at += size
+    return _Read(continuation, passes)
 
 
 def _steady(runner: GraphRunner, prompt: list[int]) -> bool:
@@ -161,13 +183,6 @@ def _steady(runner: GraphRunner, prompt: list[int]) -> bool:
     runner.rewind(len(before))
     alone = [runner.feed([token]) for token in checked]
     return np.array_equal(together, np.concatenate(alone))
-
-
-def _greedy(runner: GraphRunner, last: int, count: int) -> list[int]:
-    chosen = [last]
-    for _ in range(count):
-        chosen.append(int(runner.feed(chosen[-1:])[-1].argmax()))
-    return chosen[1:]
 
 
 def _matching(found: list[int], expected: list[int]) -> int:

@@ -65,7 +65,7 @@ def smooth_quant(graph: GraphEditor, sizes: Mapping[str, Floats]) -> bool:
             graph.overwrite(name, _scaled(graph.held(name), whole, -1))
         for product in _readers(graph, value):
             matrix = product.input[1]
-            graph.overwrite(matrix, _scaled(graph.held(matrix), 1 / factors, 0))
+            graph.overwrite(matrix, _scaled(graph.held(matrix), np.reciprocal(factors), 0))
     return bool(values)
 
 

@@ -48,15 +48,15 @@ def quantise(
     small model most. Weights that were in blocks before are not rounded to four bits a second time: those in blocks of
     sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of more levels get eight bits. Of the others,
     `sensitive_products` get eight bits too, and the rest is rounded by what it does to `inputs`: for each of the
-    values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Several mappings are
-    taken one after the other, and their matrices with them, so that not all need be in memory. Under `int4-all` every
-    matrix gets four bits so, the head too. An embedding with a table of its own gets eight bits, or four where it was
-    in blocks of sixteen levels before and four are asked for.
+    values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Several mappings
+    are taken one after the other, and their matrices with them, so that not all need be in memory. Under `int4-all`
+    every matrix gets four bits so, the head too. An embedding with a table of its own gets eight bits, or four where it
+    was in blocks of sixteen levels before and four are asked for.
     """
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        return convert_float_to_float16(in_memory(model), keep_io_types=["logits"], disable_shape_infer=True)  # type: ignore[no-any-return]
+        return convert_float_to_float16(in_memory(model), keep_io_types=["logits"], disable_shape_infer=True)
     if precision == "fp32":
         return model
     graph = GraphEditor(model)

@@ -58,8 +58,8 @@ def _weightless() -> Iterator[None]:
             parameter = torch.nn.Parameter(row.expand(parameter.shape), requires_grad=False)
         register(module, name, parameter)
 
-    torch.nn.Module.register_parameter = weightless  # type: ignore[method-assign]
+    torch.nn.Module.register_parameter = weightless
     try:
         yield
     finally:
-        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+        torch.nn.Module.register_parameter = register

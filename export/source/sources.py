@@ -43,8 +43,8 @@ def fetch(
 ) -> Checkpoint:
     """The checkpoint that `src` names.
 
-    Of a GGUF file all but the weights is written below `scratch`, once. `note` is told what a user should hear on the way. Raises
-    `SourceError`, one line, for anything that cannot be found, read, or used.
+    Of a GGUF file all but the weights is written below `scratch`, once. `note` is told what a user should hear on the
+    way. Raises `SourceError`, one line, for anything that cannot be found, read, or used.
     """
     path = Path(src).expanduser()
     if revision is not None and path.exists() and note is not None:

@@ -47,7 +47,7 @@ def traced_graph(
     scratch: Path,
     *,
     trust_remote_code: bool = False,
-    note: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], object] = str,
 ) -> TracedGraph:
     """Export `checkpoint` below `scratch`, once.
 
@@ -78,7 +78,7 @@ def _with_weights(folder: Path, checkpoint: Path) -> TracedGraph:
     return TracedGraph(model, lazy)
 
 
-def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Callable[[str], None]) -> None:
+def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Callable[[str], object]) -> None:
     why = _weightless(checkpoint, folder, trust_remote_code)
     if why is None:
         return
@@ -102,7 +102,7 @@ def _weightless(checkpoint: Path, folder: Path, trust_remote_code: bool) -> str 
     if trust_remote_code:
         return "it brings code of its own"
     named_weights(checkpoint)  # who finds fault with them says so here, in one line
-    command = [sys.executable, "-W", "ignore", "-m", "nudge_onnx.export.trace.weightless", checkpoint, folder]
+    command = [sys.executable, "-W", "ignore", "-m", "nudge_onnx.export.trace.weightless", str(checkpoint), str(folder)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()

@@ -1,13 +1,13 @@
 """Traces a checkpoint's model without its weights: `python -m nudge_onnx.export.trace.weightless CHECKPOINT FOLDER`.
 
-Memory then does not depend on the size of the model. It is a process of its own, because PyTorch does not give back what
-it took. FOLDER gets `model.onnx`, whose large weights are inputs, and `weights.json`, which says whose they are:
+Memory then does not depend on the size of the model. It is a process of its own, because PyTorch does not give back
+what it took. FOLDER gets `model.onnx`, whose large weights are inputs, and `weights.json`, which says whose they are:
 `{"weights": {input: [parameter, transposed]}, "parameters": how many}`, or `{"refused": why}`.
 
 Large parameters are one row of NaN, seen as all rows (`skeleton`). PyTorch's exporter is kept from copying them in two
-places that have no public name: where shapes are inferred, and where equal initialisers become one, the last step before
-a graph is written. What is left out there stays an input. A number that was computed from a weight during the trace is
-NaN, so no graph with one is taken.
+places that have no public name: where shapes are inferred, and where equal initialisers become one, the last step
+before a graph is written. What is left out there stays an input. A number that was computed from a weight during the
+trace is NaN, so no graph with one is taken.
 """
 
 from __future__ import annotations

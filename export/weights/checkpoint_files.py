@@ -55,22 +55,20 @@ def _tensors(path: Path) -> _Tensors:
 def _safetensors(path: Path) -> _Tensors:
     from safetensors import safe_open
 
-    file = safe_open(path, framework="pt")
-    found: _Tensors = {}
-    for name in file.keys():  # noqa: SIM118, it is no mapping
-        part = file.get_slice(name)
-        found[name] = tuple(part.get_shape()), lambda start, stop, part=part: part[start:stop]
-    return found
+    file: Any = safe_open(path, framework="pt")
+    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+    return {name: (tuple(part.get_shape()), _rows(part)) for name, part in parts.items()}
 
 
 def _pytorch(path: Path) -> _Tensors:
     import torch
 
     tensors: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return {
-        name: (tuple(tensor.shape), lambda start, stop, tensor=tensor: tensor[start:stop])
-        for name, tensor in tensors.items()
-    }
+    return {name: (tuple(tensor.shape), _rows(tensor)) for name, tensor in tensors.items()}
+
+
+def _rows(part: Any) -> _Rows:
+    return lambda start, stop: part[start:stop]
 
 
 def _finite(part: _Rows, name: str, checkpoint: Path) -> Callable[[int, int], Floats]:

@@ -36,7 +36,7 @@ class DataFile:
             self._stream.seek(-offset % _ALIGNMENT, 1)
             offset = self._stream.tell()
         for piece in tensor.pieces() if isinstance(tensor, LazyTensor) else [tensor]:
-            self._stream.write(memoryview(np.ascontiguousarray(piece, wanted)).cast("B"))
+            self._stream.write(np.ascontiguousarray(piece, wanted).reshape(-1).view(np.uint8).data)
         self._stream.flush()
         return offset, self._stream.tell() - offset
 

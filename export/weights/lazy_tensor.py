@@ -74,7 +74,7 @@ class LazyTensor:
         wanted, places = np.unique(rows, return_inverse=True)
         return np.stack([self.read(row, row + 1)[0] for row in wanted.tolist()])[places]
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         whole = self.read(0, self.stored[0])
         return np.ascontiguousarray(whole.T if self.transposed else whole).astype(dtype or self.dtype, copy=False)
 

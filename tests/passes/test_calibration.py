@@ -57,7 +57,7 @@ def everything(layers):
 
 @pytest.mark.parametrize("skip", [set(), {"group-query-attention"}])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
-def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported, architecture, skip, tmp_path):
+def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported, architecture, skip):
     model, config = exported(architecture)
     model = rewrite(model, config, RECIPES["cpu", "int4"].without(skip).rewriting).model
     before = copy.deepcopy(model)
@@ -72,7 +72,7 @@ def test_what_a_graph_multiplies_is_seen_and_the_graph_stays_as_it_was(exported,
         np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), onnx.numpy_helper.to_array(held))
 
 
-def test_sizes_of_channels_are_those_of_what_was_seen(exported, tmp_path):
+def test_sizes_of_channels_are_those_of_what_was_seen(exported):
     model, config = exported("llama")
     model = rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model
     values = smoothable(GraphEditor(model))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -28,7 +27,7 @@ FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2", "gpt_neox", "g
 WINDOWED = ["mistral", "gemma2", "gemma3"]
 
 
-def finished(exported, folder: Path, architecture: str, precision: str = "int8", skip: Collection[str] = ()):
+def finished(exported, architecture: str, precision: str = "int8", skip: Collection[str] = ()):
     """A quantised graph before and after the finishing passes, the passes that ran, and random ids."""
     model, config = exported(architecture)
     model = quantise(rewrite(model, config, RECIPES["cpu", precision].rewriting).model, precision)
@@ -40,8 +39,8 @@ def finished(exported, folder: Path, architecture: str, precision: str = "int8",
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_the_bits_of_a_row_hold_in_the_passes_that_were_found(exported, tmp_path, architecture, precision):
-    _, model, applied, ids = finished(exported, tmp_path, architecture, precision)
+def test_the_bits_of_a_row_hold_in_the_passes_that_were_found(exported, architecture, precision):
+    _, model, applied, ids = finished(exported, architecture, precision)
     windows = ("window-attention",) if architecture in WINDOWED else ()
     assert applied == ("int8-cache", "prompt-attention", *windows, "join-branches", "uncertainty-head")
     graph = ask(opened(model, applied))
@@ -63,8 +62,8 @@ def test_the_bits_of_a_row_hold_in_the_passes_that_were_found(exported, tmp_path
 
 @pytest.mark.parametrize("skip", [(), ("prompt-attention",)])
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_a_cache_of_int8_stays_near_one_of_floats(exported, tmp_path, architecture, skip):
-    before, model, _, ids = finished(exported, tmp_path, architecture, skip=skip)
+def test_a_cache_of_int8_stays_near_one_of_floats(exported, architecture, skip):
+    before, model, _, ids = finished(exported, architecture, skip=skip)
     floats, codes = Decoder(before, in_place=True), Decoder(model, in_place=True)
     assert {array.dtype for array in codes.past.values()} == {np.dtype(np.int8)}
     spread = 0.0
@@ -76,11 +75,9 @@ def test_a_cache_of_int8_stays_near_one_of_floats(exported, tmp_path, architectu
 
 @pytest.mark.parametrize("filled", [0, 10])
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_many_rows_are_read_over_floats_and_written_as_the_operator_writes_them(
-    exported, tmp_path, architecture, filled
-):
-    before, model, _, ids = finished(exported, tmp_path, architecture)
-    _, plain, _, _ = finished(exported, tmp_path, architecture, skip=("prompt-attention",))
+def test_many_rows_are_read_over_floats_and_written_as_the_operator_writes_them(exported, architecture, filled):
+    before, model, _, ids = finished(exported, architecture)
+    _, plain, _, _ = finished(exported, architecture, skip=("prompt-attention",))
     floats, branching, by_codes = (Decoder(graph, in_place=True) for graph in (before, model, plain))
     for decoder in (floats, branching, by_codes):
         if filled:
@@ -105,9 +102,9 @@ def test_many_rows_are_read_over_floats_and_written_as_the_operator_writes_them(
 
 @pytest.mark.parametrize("others", [(), ("prompt-attention",)])
 @pytest.mark.parametrize("architecture", WINDOWED)
-def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, architecture, others):
-    _, with_ends, applied, ids = finished(exported, tmp_path, architecture, skip=others)
-    _, plain, _, _ = finished(exported, tmp_path, architecture, skip=(*others, "window-attention"))
+def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, architecture, others):
+    _, with_ends, applied, ids = finished(exported, architecture, skip=others)
+    _, plain, _, _ = finished(exported, architecture, skip=(*others, "window-attention"))
     assert "window-attention" in applied
     ends, whole = Decoder(with_ends, in_place=True), Decoder(plain, in_place=True)
     read = (100, 40, *[1] * 30, 60, *[1] * 40, 20)  # up to the edge at 160 in steps, over it, and over a block's
@@ -125,14 +122,14 @@ def test_the_end_of_the_cache_has_the_bits_of_the_whole(exported, tmp_path, arch
         np.testing.assert_array_equal(codes, whole.past[name])
 
 
-def test_a_window_as_long_as_the_context_is_left_alone(exported, tmp_path):
+def test_a_window_as_long_as_the_context_is_left_alone(exported):
     model, config = exported("mistral", sliding_window=200)
     model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     peaks = Calibration(range(3, 83)).cache_peaks(model)
     assert "window-attention" not in finish(model, RECIPES["cpu", "int8"].finishing, peaks=peaks)
 
 
-def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported, tmp_path):
+def test_what_goes_beyond_its_scale_ends_at_the_last_level(exported):
     model, config = exported("llama")
     model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     ids = [int(token) for token in np.random.default_rng(1).integers(3, config["vocab_size"], 200)]
@@ -153,14 +150,14 @@ def test_without_a_range_the_cache_stays_in_floats(exported):
     assert finish(result.model, RECIPES["cpu", "fp32"].finishing) == ("uncertainty-head",)
 
 
-def test_a_graph_whose_attention_stayed_as_it_was_has_no_range(exported, tmp_path):
+def test_a_graph_whose_attention_stayed_as_it_was_has_no_range(exported):
     model, config = exported("llama")
     model = rewrite(model, config, RECIPES["cpu", "int8"].without(["group-query-attention"]).rewriting).model
     assert Calibration(range(3, 43)).cache_peaks(model) == {}
 
 
-def test_finishing_passes_can_be_left_out(exported, tmp_path):
-    *_, applied, _ = finished(exported, tmp_path, "llama", skip=["int8-cache", "uncertainty-head"])
+def test_finishing_passes_can_be_left_out(exported):
+    *_, applied, _ = finished(exported, "llama", skip=["int8-cache", "uncertainty-head"])
     assert applied == ()
 
 

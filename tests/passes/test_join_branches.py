@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ FAMILIES = ["llama", "mistral", "gemma2", "gemma3", "qwen2", "phi3", "gpt2"]
 READ = (100, 130, *[1] * 12, 5)
 
 
-def pair(exported, folder: Path, architecture: str, **overrides):
+def pair(exported, architecture: str, **overrides):
     """A quantised graph with its layers apart and with them joined, the passes of the latter, and random ids."""
     model, config = exported(architecture, **overrides)
     apart = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
@@ -37,8 +36,8 @@ def choices(graph: GraphEditor) -> list:
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_all_bits_and_all_that_is_cached_stay_the_same(exported, tmp_path, architecture):
-    apart, joined, applied, ids = pair(exported, tmp_path, architecture)
+def test_all_bits_and_all_that_is_cached_stay_the_same(exported, architecture):
+    apart, joined, applied, ids = pair(exported, architecture)
     assert "join-branches" in applied
     decoders = [Decoder(model, in_place=True) for model in (apart, joined)]
     for back_to in (0, 165, 20):
@@ -53,8 +52,8 @@ def test_all_bits_and_all_that_is_cached_stay_the_same(exported, tmp_path, archi
         np.testing.assert_array_equal(codes, decoders[0].past[name])
 
 
-def test_layers_are_joined_in_groups_and_each_weight_is_there_once(exported, tmp_path):
-    apart, joined, _, ids = pair(exported, tmp_path, "llama", num_hidden_layers=7)
+def test_layers_are_joined_in_groups_and_each_weight_is_there_once(exported):
+    apart, joined, _, ids = pair(exported, "llama", num_hidden_layers=7)
     assert len(choices(GraphEditor(apart))) == 7
     found = choices(GraphEditor(joined))
     assert len(found) == 2
@@ -68,8 +67,8 @@ def test_layers_are_joined_in_groups_and_each_weight_is_there_once(exported, tmp
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_ifs_of_a_window_stay_around_their_attention(exported, tmp_path):
-    _, joined, _, _ = pair(exported, tmp_path, "mistral")
+def test_ifs_of_a_window_stay_around_their_attention(exported):
+    _, joined, _, _ = pair(exported, "mistral")
     (node,) = choices(GraphEditor(joined))
     branches = {body.name: [inner.op_type for inner in body.node] for body in bodies(node)}
     assert "If" not in branches["prompt"]
@@ -80,7 +79,7 @@ def test_ifs_of_a_window_stay_around_their_attention(exported, tmp_path):
     assert "MatMulNBits" not in inner
 
 
-def test_without_prompts_of_their_own_there_is_nothing_to_join(exported, tmp_path):
+def test_without_prompts_of_their_own_there_is_nothing_to_join(exported):
     model, config = exported("llama")
     model = quantise(rewrite(model, config, RECIPES["cpu", "int8"].rewriting).model, "int8")
     peaks = Calibration(range(3, 83)).cache_peaks(model)

@@ -143,7 +143,7 @@ def test_a_value_that_something_else_reads_is_left_alone(exported):
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-def test_eight_bits_are_nearer_where_a_few_channels_are_large(exported, architecture, tmp_path):
+def test_eight_bits_are_nearer_where_a_few_channels_are_large(exported, architecture):
     """The weights of norms are made as uneven as those of large models, whose outliers these tiny ones lack."""
     differences = []
     for recipe in (RECIPES["cpu", "int8"].without({SMOOTH_QUANT}), RECIPES["cpu", "int8"]):
