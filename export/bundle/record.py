@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,14 @@ def export_model(
     graph = _write_graph(traced, config, tokenizer, conversion, folder=bundle / role, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
     with progress.step(f"{role}: verification", "prompts") as report:
-        reference = TorchReference(checkpoint.folder, trust_remote_code=trust)
-        measurement = _measure(bundle / role / "model.onnx", graph, reference, config, tokenizer, report)
+        measurement = _measure(
+            bundle / role / "model.onnx",
+            graph,
+            partial(TorchReference, checkpoint.folder, trust_remote_code=trust),
+            config,
+            tokenizer,
+            report,
+        )
         check(measurement, conversion.precision)
     return ModelRecord(
         graph=f"{role}/model.onnx",
@@ -91,7 +98,7 @@ def export_model(
         tokenizer=f"{role}/tokenizer.json",
         architecture=config.model_type,
         precision=conversion.precision,
-        parameters=reference.parameters,
+        parameters=measurement.parameters,
         float_weights=graph.float_weights,
         context_length=graph.context_length,
         vocabulary_size=graph.vocabulary_size,
@@ -174,7 +181,12 @@ def _write(
 
 
 def _measure(
-    path: Path, graph: _WrittenGraph, reference: TorchReference, config: Any, tokenizer: Any, report: Report
+    path: Path,
+    graph: _WrittenGraph,
+    reference: Callable[[], TorchReference],
+    config: Any,
+    tokenizer: Any,
+    report: Report,
 ) -> Measurement:
     return measure(
         path,

@@ -22,8 +22,6 @@ class GraphRunner:
 
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        # PyTorch computes between our passes, and would find the cores taken by threads that spin.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._ort_value: Any = ort.OrtValue
         self._io = io

@@ -56,6 +56,8 @@ class Measurement:
     relative: dict[str, float] = field(default_factory=dict)
     steady_rows: bool = False
     """Whether a token read alone has the same logits, to the last bit, as one that is read together with others."""
+    parameters: int = 0
+    """Weights of the model, shared ones counted once."""
 
 
 @dataclass
@@ -84,7 +86,7 @@ def measure(
     graph: Path,
     io: GraphIO,
     cache: Cache,
-    reference: TorchReference,
+    open_reference: Callable[[], TorchReference],
     encode: Callable[[str], Sequence[int]],
     *,
     context_length: int,
@@ -93,7 +95,7 @@ def measure(
     edges: Sequence[int] = (),
     report: Report = unheard,
 ) -> Measurement:
-    """Compare `graph` with `reference` on fixed prompts, encoded by `encode`.
+    """Compare `graph` with what `open_reference` opens, on fixed prompts, encoded by `encode`.
 
     One of them goes past the sliding window and past the context that the model was first trained on, where there are
     such and a CPU reads so much in useful time. The graph goes on behind each prompt, and PyTorch reads all that was
@@ -113,6 +115,9 @@ def measure(
     for index, prompt in enumerate(prompts):
         report(index, len(prompts))
         read.append(_read(runner, prompt))
+    steady_rows = all(_steady(runner, ids) for ids in steady)
+    del runner  # the two models need not be in memory together
+    reference = open_reference()
     texts = [prompt + found.continuation for prompt, found in zip(prompts, read, strict=True)]
     for prompt, found, expected in zip(prompts, read, reference.logits(texts, _ROWS + _CONTINUED), strict=True):
         # Of a short prompt there are fewer rows.
@@ -135,7 +140,7 @@ def measure(
         greedy_agreement=matching / (len(prompts) * _CONTINUED),
     )
     relative = {kind: value / spread for kind, value in tally.differences.items()}
-    return Measurement(parity, relative, all(_steady(runner, ids) for ids in steady))
+    return Measurement(parity, relative, steady_rows, reference.parameters)
 
 
 def check(measurement: Measurement, precision: str) -> None:

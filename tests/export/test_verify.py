@@ -28,7 +28,7 @@ def remeasure(
         folder / "changed.onnx",
         record.io,
         record.cache,
-        TorchReference(exported.checkpoint),
+        lambda: TorchReference(exported.checkpoint),
         exported.tokenizer.encode,
         context_length=record.context_length,
         sliding_window=16,
