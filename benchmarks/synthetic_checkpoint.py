@@ -88,14 +88,20 @@ def main(folder: Path, layers: int, hidden: int, inner: int, vocabulary: int) ->
 
 
 def _write_tokenizer(folder: Path) -> None:
-    """One token a byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    """As many characters a token as real ones have: trained on the text that an export reads."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({"<end>": 0} | {char: at for at, char in enumerate(alphabet, 1)}, []))
+    from nudge_onnx.export.source.calibration_text import calibration_text
+
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([calibration_text()], trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
 
 

@@ -36,7 +36,7 @@ def load_model(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
     if (checkpoint / GGUF_FILE).is_file():
         found = named_weights(checkpoint)
         model = skeleton(found)
-        fill(model, found.weights)
+        fill(model, found.weights, large=True)
         return model
     config = model_config(checkpoint, trust_remote_code=trust_remote_code)
     # `load_config` has refused all formats of quantised weights but those that transformers unpacks.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,17 @@ from ..support.quiet import quiet
 from ..weights import LazyTensor
 from .named_weights import NamedWeights
 
-__all__ = ["LARGE", "fill", "skeleton"]
+__all__ = ["fill", "is_large", "skeleton"]
 
-LARGE = 1 << 16
-"""Numbers of a parameter that is worth leaving out."""
+_LARGE = 1 << 12
+
+
+def is_large(shape: Sequence[int]) -> bool:
+    """Whether a parameter is worth leaving out: a matrix that is not tiny.
+
+    Vectors stay: traces compute with the weights of norms.
+    """
+    return len(shape) > 1 and math.prod(shape) >= _LARGE
 
 
 def skeleton(found: NamedWeights) -> Any:
@@ -34,14 +41,14 @@ def skeleton(found: NamedWeights) -> Any:
     return model.eval()
 
 
-def fill(model: Any, weights: Mapping[str, LazyTensor], most: float = math.inf) -> None:
-    """Read the parameters and buffers of fewer than `most` numbers."""
+def fill(model: Any, weights: Mapping[str, LazyTensor], *, large: bool) -> None:
+    """Read the parameters and buffers, the large ones too if that is asked for."""
     import torch
 
     places: dict[str, Any] = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     with torch.no_grad():
         for name, weight in weights.items():
-            if name in places and weight.size < most:
+            if name in places and (large or not is_large(weight.stored)):
                 array = np.ascontiguousarray(np.asarray(weight))
                 places[name].data = torch.from_numpy(array).to(places[name].dtype)
 

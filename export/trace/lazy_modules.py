@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..source.skeleton import LARGE
+from ..source.skeleton import is_large
 from ..weights import LazyTensor
 
 __all__ = ["attach"]
@@ -30,7 +30,7 @@ def attach(model: Any, weights: Mapping[str, LazyTensor]) -> None:
         own = {
             name: weights[names[parameter.untyped_storage().data_ptr()]]
             for name, parameter in module.named_parameters(recurse=False)
-            if parameter.numel() >= LARGE
+            if is_large(parameter.shape)
         }
         if not own:
             continue

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..source.configuration import model_config
 from ..source.loading import load_model
 from ..source.named_weights import named_weights
-from ..source.skeleton import LARGE, fill, skeleton
+from ..source.skeleton import fill, skeleton
 from ..support.quiet import quiet
 from .lazy_modules import attach
 
@@ -68,7 +68,7 @@ class TorchReference:
     def _lazily(self) -> Any:
         found = named_weights(self._checkpoint)
         model = skeleton(found)
-        fill(model, found.weights, LARGE)
+        fill(model, found.weights, large=False)
         attach(model, found.weights)
         return model
 

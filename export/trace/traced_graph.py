@@ -17,17 +17,19 @@ from ..passes.graph_editor import external
 from ..source.configuration import TASK, model_config
 from ..source.loading import load_model
 from ..source.named_weights import named_weights
-from ..source.skeleton import LARGE
 from ..support.faults import one_line, reraise_full_disk
 from ..support.memory import available_memory, gibibytes
 from ..support.quiet import quiet
 from ..support.scratch import fingerprint, once
 from ..weights import LazyTensor, weight_count
-from .weightless import GRAPH, WEIGHTS
+from . import weightless
 
 __all__ = ["TracedGraph", "traced_graph"]
 
 _READ_BY_OPTIMUM = (".json", ".safetensors", ".bin", ".py")
+
+_SMALL = 1 << 25
+"""Weights of a model that is not worth a process of its own."""
 
 _BYTES_A_WEIGHT = 20
 """What the process takes at its peak if the model is traced with its weights."""
@@ -59,15 +61,15 @@ def traced_graph(
     folder = once(
         scratch / f"graph-{fingerprint(inputs)}", lambda partial: _export(checkpoint, partial, trust_remote_code, note)
     )
-    if not (folder / WEIGHTS).is_file():
-        return TracedGraph(onnx.load(folder / GRAPH), {})
+    if not (folder / weightless.WEIGHTS).is_file():
+        return TracedGraph(onnx.load(folder / weightless.GRAPH), {})
     return _with_weights(folder, checkpoint)
 
 
 def _with_weights(folder: Path, checkpoint: Path) -> TracedGraph:
     """The inputs that stand for weights become initialisers."""
-    model = onnx.load(folder / GRAPH)
-    places = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))["weights"]
+    model = onnx.load(folder / weightless.GRAPH)
+    places = json.loads((folder / weightless.WEIGHTS).read_text(encoding="utf-8"))["weights"]
     weights = named_weights(checkpoint).weights
     lazy: dict[str, LazyTensor] = {}
     for value in [value for value in model.graph.input if value.name in places]:
@@ -79,36 +81,52 @@ def _with_weights(folder: Path, checkpoint: Path) -> TracedGraph:
 
 
 def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Callable[[str], object]) -> None:
-    why = _weightless(checkpoint, folder, trust_remote_code)
+    packed = getattr(model_config(checkpoint, trust_remote_code=trust_remote_code), "quantization_config", None)
+    count = weight_count(checkpoint)
+    if trust_remote_code or packed is not None:
+        why: str | None = "it brings code of its own" if trust_remote_code else "its weights are packed"
+    else:
+        # Who finds fault with the weights says so here, in one line.
+        count = sum(weight.size for weight in named_weights(checkpoint).weights.values())
+        why = _here(checkpoint, folder) if count < _SMALL else _apart(checkpoint, folder)
     if why is None:
         return
     for path in folder.iterdir():
         path.unlink()
-    needed, there = _BYTES_A_WEIGHT * weight_count(checkpoint), available_memory()
+    needed, there = _BYTES_A_WEIGHT * count, available_memory()
     if needed > there:
         raise ExportError(
             f"{checkpoint} can only be traced with its weights ({why}), which takes about {gibibytes(needed)} of "
             f"memory, and {gibibytes(there)} are free; export it on a larger machine"
         )
-    if weight_count(checkpoint) >= LARGE:
+    if count >= _SMALL:
         note(f"{checkpoint.name} is traced with its weights in memory ({why})")
     _whole(checkpoint, folder, trust_remote_code)
 
 
-def _weightless(checkpoint: Path, folder: Path, trust_remote_code: bool) -> str | None:
-    """Trace without weights; returns why that is not to be had, if so."""
-    if getattr(model_config(checkpoint, trust_remote_code=trust_remote_code), "quantization_config", None) is not None:
-        return "its weights are packed"
-    if trust_remote_code:
-        return "it brings code of its own"
-    named_weights(checkpoint)  # who finds fault with them says so here, in one line
+def _here(checkpoint: Path, folder: Path) -> str | None:
+    """Trace a small model without weights; returns why that is not to be had, if so."""
+    try:
+        weightless.trace(checkpoint, folder)
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        reraise_full_disk(error)
+        return one_line(error)
+    return _refusal(folder)
+
+
+def _apart(checkpoint: Path, folder: Path) -> str | None:
+    """The same in a process of its own, whose memory is given back."""
     command = [sys.executable, "-W", "ignore", "-m", "nudge_onnx.export.trace.weightless", str(checkpoint), str(folder)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         reraise_full_disk(OSError(lines[-1] if lines else ""))
         return lines[-1] if lines else f"the trace ended with status {done.returncode}"
-    said = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))
+    return _refusal(folder)
+
+
+def _refusal(folder: Path) -> str | None:
+    said = json.loads((folder / weightless.WEIGHTS).read_text(encoding="utf-8"))
     return str(said["refused"]) if "refused" in said else None
 
 
@@ -128,6 +146,6 @@ def _whole(checkpoint: Path, folder: Path, trust_remote_code: bool) -> None:
     except Exception as error:  # tracing runs the model's own code, which may raise anything
         reraise_full_disk(error)
         raise ExportError(f"Optimum could not export {checkpoint} ({one_line(error)})") from error
-    if not (folder / GRAPH).is_file():
+    if not (folder / weightless.GRAPH).is_file():
         written = ", ".join(sorted(path.name for path in folder.iterdir()))
         raise ExportError(f"Optimum wrote {written} instead of one decoder graph")

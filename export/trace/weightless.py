@@ -23,7 +23,7 @@ import numpy as np
 
 from ..source.configuration import TASK
 from ..source.named_weights import named_weights
-from ..source.skeleton import LARGE, fill, skeleton
+from ..source.skeleton import fill, is_large, skeleton
 from ..support.faults import one_line
 from ..support.quiet import quiet
 
@@ -39,7 +39,7 @@ def trace(checkpoint: Path, folder: Path) -> None:
 
     found = named_weights(checkpoint)
     model = skeleton(found)
-    fill(model, found.weights, LARGE)
+    fill(model, found.weights, large=False)
     model.config.use_cache = True
     # Optimum would load the tokenizer that it finds there, half a gigabyte of a large vocabulary, and save it again.
     model.config._name_or_path = str(folder)  # noqa: SLF001, it has no other name
@@ -58,7 +58,7 @@ def _left_out(model: Any) -> Iterator[dict[str, tuple[str, bool]]]:
     owners = {
         parameter.untyped_storage().data_ptr(): (name, parameter)
         for name, parameter in model.named_parameters()
-        if parameter.numel() >= LARGE
+        if is_large(parameter.shape)
     }
     found: dict[str, tuple[str, bool]] = {}
 

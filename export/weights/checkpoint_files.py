@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,27 @@ def _tensors(path: Path) -> _Tensors:
 def _safetensors(path: Path) -> _Tensors:
     from safetensors import safe_open
 
-    file: Any = safe_open(path, framework="pt")
-    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    return {name: (tuple(part.get_shape()), _rows(part)) for name, part in parts.items()}
+    def rows_of(name: str) -> _Rows:
+        def rows(start: int, stop: int) -> Any:
+            # Opened for each read: of a file that stays mapped, what was read stays in memory.
+            with safe_open(path, framework="pt") as file:
+                return file.get_slice(name)[start:stop]
+
+        return rows
+
+    with safe_open(path, framework="pt") as file:
+        return {name: (tuple(file.get_slice(name).get_shape()), rows_of(name)) for name in file.keys()}  # noqa: SIM118
 
 
 def _pytorch(path: Path) -> _Tensors:
     import torch
 
     tensors: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return {name: (tuple(tensor.shape), _rows(tensor)) for name, tensor in tensors.items()}
+    return {name: (tuple(tensor.shape), partial(_rows, tensor)) for name, tensor in tensors.items()}
 
 
-def _rows(part: Any) -> _Rows:
-    return lambda start, stop: part[start:stop]
+def _rows(tensor: Any, start: int, stop: int) -> Any:
+    return tensor[start:stop]
 
 
 def _finite(part: _Rows, name: str, checkpoint: Path) -> Callable[[int, int], Floats]:
