@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from ..passes.graph_editor import GraphEditor, Model, Node, reads
+from ..passes.graph_editor import GraphEditor, LazyModel, Model, Node, reads
 from ..passes.int8_cache import cached_values, reach
 from ..support.progress import Report, unheard
 from ..weights import Floats, LazyTensor
@@ -45,10 +45,12 @@ class Calibration:
     ) -> Iterator[dict[str, Floats]]:
         """What the named values [..., hidden] hold, [tokens, hidden] each, layer by layer.
 
-        `peaks` gets how far keys and values reach meanwhile (see `cache_peaks`). The model may be edited as far as it
-        was read.
+        `peaks` gets how far keys and values reach meanwhile (see `cache_peaks`). The model may be edited while it is
+        read, as long as the edits are not swept.
         """
-        graph = GraphEditor(model)
+        graph = GraphEditor(
+            LazyModel(model.proto, dict(model.lazy), model.data) if isinstance(model, LazyModel) else model
+        )
         turned = cached_values(graph)
         for windows in self._layers(graph, {*values, *turned}, report):
             seen = defaultdict(list)

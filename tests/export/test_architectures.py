@@ -104,9 +104,9 @@ def test_experts_are_quantised(architecture: str, precision: str, most_kl: float
     assert exported.record.parity.kl <= most_kl
     graph = onnx.load(exported.bundle / exported.record.graph).graph
     assert "MatMul" not in {node.op_type for node in graph.node if "experts" in node.name}
-    # What is left are the embedding and the routers, whose matrices are small.
+    # What is left are the routers of some, whose matrices are small.
     assert exported.record.float_weights is not None
-    assert 320 * 64 <= exported.record.float_weights < 1.1 * 320 * 64
+    assert exported.record.float_weights < 0.1 * 320 * 64
 
 
 def test_experts_in_mxfp4_are_unpacked(export_tiny: ExportTiny, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_damaged_graph_in_the_work_folder_is_made_again(
 def test_a_full_disk_of_the_work_folder_is_reported_as_that(
     tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nudge_onnx.export.trace.optimum_graph as module
+    import nudge_onnx.export.trace.traced_graph as module
 
     def full(*_: object) -> None:
         raise RuntimeError("No space left on device")
