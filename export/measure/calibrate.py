@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from ..passes.graph_editor import GraphEditor, LazyModel, Model, Node, reads
+from ..passes.graph_editor import CONTRIB, GraphEditor, LazyModel, Model, Node, reads
 from ..passes.int8_cache import cached_values, reach
 from ..support.progress import Report, unheard
 from ..weights import Floats, LazyTensor
@@ -148,11 +148,14 @@ def _run(
     """Run a part of a graph for each window; `known` loses what is not needed later and gets what is."""
     made = {name for node in nodes for name in node.output if name}
     read = {name for node in nodes for name in reads(node)} - made - {""}
-    weights = {name: np.asarray(held) for name in read if isinstance(held := _held(graph, name), LazyTensor)}
+    lazy = {name: held for name in read if isinstance(held := _held(graph, name), LazyTensor)}
+    # Matrices of PyTorch lie transposed, and are read as they lie wherever only products want them.
+    turned = {name for name, held in lazy.items() if held.transposed and _only_multiplied(graph, name, nodes)}
+    weights = {name: np.asarray(held.T if name in turned else held) for name, held in lazy.items()}
     inputs = {name: known[0][name] for name in read if name in known[0]} | weights
     outputs = sorted(name for name in made if name in later or name in values)
     part = helper.make_graph(
-        nodes,
+        [_as_it_lies(node) if node.op_type == "MatMul" and node.input[1] in turned else node for node in nodes],
         "part",
         [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
@@ -161,7 +164,8 @@ def _run(
         [onnx.ValueInfoProto(name=name) for name in outputs],
         initializer=[graph.whole(name) for name in read if name in graph.initializers and name not in weights],
     )
-    model = helper.make_model(part, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
+    domains = {entry.domain: entry for entry in [helper.make_opsetid(CONTRIB, 1), *graph.model.opset_import]}
+    model = helper.make_model(part, opset_imports=list(domains.values()), ir_version=graph.model.ir_version)
     session = _session(model.SerializeToString())
     for window in known:
         feeds = {name: window[name] for name in inputs if name not in weights} | weights
@@ -170,6 +174,19 @@ def _run(
         window.update((name, found[name]) for name in found.keys() & later)
         for name in window.keys() - later:
             del window[name]
+
+
+def _only_multiplied(graph: GraphEditor, name: str, nodes: Sequence[Node]) -> bool:
+    part = set(map(id, nodes))
+    users = [node for node in graph.users(name) if id(node) in part]
+    return all(node.op_type == "MatMul" and list(node.input).index(name) == 1 for node in users)
+
+
+def _as_it_lies(product: Node) -> Node:
+    """The same product of a matrix that is given transposed."""
+    return helper.make_node(
+        "FusedMatMul", list(product.input), list(product.output), name=product.name, domain=CONTRIB, transB=1
+    )
 
 
 def _held(graph: GraphEditor, name: str) -> Any:
