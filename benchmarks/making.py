@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from benchmarks import peers
-from benchmarks.places import EXPORTS, MADE, ROOT, files_of
+from benchmarks.places import MADE, ROOT, files_of
 from nudge_onnx.export.support.scratch import fingerprint, once
-from nudge_onnx.export.trace.optimum_graph import optimum_graph
+from nudge_onnx.export.trace.traced_graph import whole_graph
 
 
 def _run(peer: str, *command: str | Path) -> None:
@@ -50,9 +50,9 @@ def genai_model(checkpoint: Path, role: str, title: str, precision: str, options
     return once(_named(checkpoint, role, f"genai {title}"), make)
 
 
-def optimum_export(checkpoint: Path, _role: str) -> Path:
-    """The folder that Optimum exports; the exporter here begins with the very same."""
-    return optimum_graph(checkpoint, EXPORTS).parent
+def optimum_export(checkpoint: Path, role: str) -> Path:
+    """The folder that Optimum exports."""
+    return once(_named(checkpoint, role, "optimum"), lambda partial: whole_graph(checkpoint, partial))
 
 
 def optimum_dynamic(checkpoint: Path, role: str) -> Path:

@@ -1,21 +1,24 @@
-"""Link the demo pair's unpacked checkpoints where the tests on the real pair look for them: WORK BASE NUDGE FOLDER."""
+"""Unpack the demo pair where the tests on the real pair and the benchmarks look for it: WORK BASE NUDGE FOLDER."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
-from nudge_onnx.export.source.sources import fetch
+from nudge_onnx.export.gguf import READING, to_checkpoint
+from nudge_onnx.export.support.scratch import fingerprint, once
 
 
 def main() -> None:
-    """Unpack what is not unpacked yet."""
+    """Unpack what is not unpacked yet: an export itself reads the weights of GGUF files where they are."""
     work, base, nudge, folder = map(Path, sys.argv[1:])
     folder.mkdir(parents=True, exist_ok=True)
     for role, source in (("base", base), ("nudge", nudge)):
         link = folder / role
         link.unlink(missing_ok=True)
-        link.symlink_to(fetch(str(source), work).folder.resolve(), target_is_directory=True)
+        whole = once(work / f"whole-{READING}-{fingerprint([source])}", partial(to_checkpoint, source))
+        link.symlink_to(whole.resolve(), target_is_directory=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -50,8 +51,8 @@ def quantise(
     `sensitive_products` get eight bits too, and the rest is rounded by what it does to `inputs`: for each of the
     values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Several mappings
     are taken one after the other, and their matrices with them, so that not all need be in memory. Under `int4-all`
-    every matrix gets four bits so, the head too. An embedding with a table of its own gets eight bits, or four where it
-    was in blocks of sixteen levels before and four are asked for.
+    every matrix gets four bits so, the head too. An embedding with a table of its own gets eight bits; four under
+    `int4` where it was in blocks of sixteen levels before, and under `int4-all`.
     """
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -79,13 +80,20 @@ def quantise(
         if blocks.offsets is not None and (node.op_type == "Gemm" or embedded or len(matrix) % BLOCK):
             blocks = quantise_rows(matrix.T, 8)
         _replace(graph, node, blocks, len(matrix), accuracy_level)
-    quantise_table(graph, _eight_bits if precision == "int8" else four_bits_of_table)
+    quantise_table(graph, _OF_TABLE[precision])
     graph.sweep()
     return model
 
 
 def _eight_bits(rows: Tensor) -> Blocks:
     return quantise_rows(rows, 8, size=_LONG if rows.shape[1] % _LONG == 0 else BLOCK)
+
+
+_OF_TABLE: Mapping[str, Callable[[Tensor], Blocks]] = {
+    "int8": _eight_bits,
+    "int4": four_bits_of_table,
+    "int4-all": partial(quantise_rows, bits=4, symmetric=False),
+}
 
 
 def _in_turn(

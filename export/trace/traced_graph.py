@@ -24,7 +24,7 @@ from ..support.scratch import fingerprint, once
 from ..weights import LazyTensor, weight_count
 from . import weightless
 
-__all__ = ["TracedGraph", "traced_graph"]
+__all__ = ["TracedGraph", "traced_graph", "whole_graph"]
 
 _READ_BY_OPTIMUM = (".json", ".safetensors", ".bin", ".py")
 
@@ -101,7 +101,7 @@ def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Calla
         )
     if count >= _SMALL:
         note(f"{checkpoint.name} is traced with its weights in memory ({why})")
-    _whole(checkpoint, folder, trust_remote_code)
+    whole_graph(checkpoint, folder, trust_remote_code=trust_remote_code)
 
 
 def _here(checkpoint: Path, folder: Path) -> str | None:
@@ -130,7 +130,11 @@ def _refusal(folder: Path) -> str | None:
     return str(said["refused"]) if "refused" in said else None
 
 
-def _whole(checkpoint: Path, folder: Path, trust_remote_code: bool) -> None:
+def whole_graph(checkpoint: Path, folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Let Optimum write a graph with its weights into a folder: `model.onnx`, and beside it those over 2 GB.
+
+    Raises `ExportError` with Optimum's reason.
+    """
     from optimum.exporters.onnx import onnx_export_from_model
     from optimum.exporters.utils import DisableCompileContextManager
 
