@@ -42,7 +42,7 @@ check: $(VENV)/installed
 	@cp -r benchmarks examples $(CACHE)/check
 	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nudge_onnx -p benchmarks
 	cd $(CACHE)/check && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml examples/*.py
-	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+	cd $(CACHE)/check && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml
 	@$(MAKE) --no-print-directory docs
 
 # The site of docs/ in $(CACHE)/site; a broken link, or a docstring that cannot be read, fails. The reference is made from
