@@ -52,6 +52,12 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
     metavar="FILE_OR_TEXT",
     help="Jinja template of the nudging model's prompt, or the name of one of several that it has. Default: its own.",
 )
+@click.option(
+    "--context",
+    type=click.IntRange(min=32),
+    metavar="N",
+    help="Longest text in tokens, prompt and answer. Default: the model's own, at most 8,192.",
+)
 @click.option("--name", help="Name of the bundle. Default: made from the models' names.")
 @click.option("--no-pass", "skipped", multiple=True, metavar="NAME", help="Leave out a graph pass; may be repeated.")
 @click.option(
@@ -115,6 +121,7 @@ def _request(options: dict[str, Any]) -> Request:
         defaults=Defaults(options["gamma"], options["policy"], system_prompt=options["system_prompt"]),
         name=options["name"],
         skipped_passes=options["skipped"],
+        context=options["context"],
         allow_poor_parity=options["allow_poor_parity"],
         overwrite=options["overwrite"],
         work=options["work"],

@@ -52,6 +52,8 @@ class Request:
     defaults: Defaults = field(default_factory=Defaults)
     name: str | None = None
     skipped_passes: tuple[str, ...] = ()
+    context: int | None = None
+    """Positions that each model reads at most; `None`: its own, and 8,192 where a table of positions is kept."""
     allow_poor_parity: bool = False
     """Whether a graph may agree with PyTorch in less than half of the most likely tokens."""
     overwrite: bool = False
@@ -116,6 +118,7 @@ def _convert(
         precision=request.precisions.get(role, PRECISION_OF_TARGET[request.target]),
         target=request.target,
         skipped_passes=request.skipped_passes,
+        context=request.context,
         trust_remote_code=request.trust_remote_code,
     )
     record = export_model(

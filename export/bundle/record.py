@@ -13,7 +13,7 @@ from nudge_onnx.choices import Precision, Target
 
 from ..measure.calibrate import WINDOW, Calibration
 from ..measure.verify import Measurement, check, measure
-from ..passes import PROMPT_ROWS, finish, last_near, rewrite, smooth, smoothable, windows
+from ..passes import CONTEXT_LIMIT, PROMPT_ROWS, finish, last_near, rewrite, smooth, smoothable, windows
 from ..passes.graph_editor import GraphEditor, LazyModel, lazily
 from ..quantise.weights import quantise, to_calibrate
 from ..recipes import INT8_CACHE, PROMPT_ATTENTION, RECIPES, Recipe
@@ -40,6 +40,8 @@ class Conversion:
     precision: Precision
     target: Target = "cpu"
     skipped_passes: Collection[str] = ()
+    context: int | None = None
+    """Positions to read at most; `None`: the model's own, and 8,192 where a table of positions is kept."""
     trust_remote_code: bool = False
 
     @property
@@ -144,9 +146,9 @@ def _write(
 ) -> _WrittenGraph:
     role, recipe = conversion.role, conversion.recipe
     with progress.step(f"{role}: passes"):
-        result = rewrite(model, config.to_dict(), recipe.rewriting)
+        result = rewrite(model, config.to_dict(), recipe.rewriting, conversion.context or CONTEXT_LIMIT)
     applied = result.applied
-    configured = context_length(config)
+    configured = min(context_length(config), conversion.context or context_length(config))
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, window=min(WINDOW, configured))
     peaks: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from .fuse_norms import fuse_norms
 from .fuse_projections import fuse_gate_up, fuse_qkv
 from .fuse_skip_norms import fuse_skip_norms
 from .graph_editor import GraphEditor, Model
-from .group_query_attention import context_rows, group_query_attention
+from .group_query_attention import CONTEXT_LIMIT, context_rows, group_query_attention
 from .half_attention import half_attention
 from .int8_cache import Floats, int8_cache
 from .join_branches import join_branches
@@ -30,7 +30,17 @@ from .smooth_quant import smooth_quant, smoothable
 from .uncertainty_head import uncertainty_head
 from .window_attention import last_near, window_attention, windows
 
-__all__ = ["PROMPT_ROWS", "Result", "finish", "last_near", "rewrite", "smooth", "smoothable", "windows"]
+__all__ = [
+    "CONTEXT_LIMIT",
+    "PROMPT_ROWS",
+    "Result",
+    "finish",
+    "last_near",
+    "rewrite",
+    "smooth",
+    "smoothable",
+    "windows",
+]
 
 Pass = Callable[[GraphEditor], bool]
 """Edits a graph; returns whether it did."""
@@ -53,11 +63,12 @@ class Result:
     """Most positions of the rewritten graph, at most the model's own context; `None` where no pass sets a limit."""
 
 
-def rewrite(model: Model, config: Mapping[str, Any], passes: Sequence[str]) -> Result:
+def rewrite(model: Model, config: Mapping[str, Any], passes: Sequence[str], context: int = CONTEXT_LIMIT) -> Result:
     """Run a recipe's `rewriting` passes. `model` is edited in place: weights are not held twice.
 
     `model` is Optimum's text-generation-with-past graph with its weights loaded; `config` is the checkpoint's
-    configuration (the text model's, where there are several).
+    configuration (the text model's, where there are several). A rewritten attention reads texts of up to `context`
+    positions, if the model does.
     """
     graph = GraphEditor(model)
     known: dict[str, Pass] = {
@@ -66,7 +77,7 @@ def rewrite(model: Model, config: Mapping[str, Any], passes: Sequence[str]) -> R
         "fuse-norms": fuse_norms,
         "fuse-gelu": fuse_gelu,
         "separate-heads": partial(separate_heads, config=config),
-        "group-query-attention": partial(group_query_attention, config=config),
+        "group-query-attention": partial(group_query_attention, config=config, context=context),
         "fuse-qkv": fuse_qkv,
         "fuse-gate-up": fuse_gate_up,
         "shared-embedding": shared_embedding,
@@ -80,7 +91,7 @@ def rewrite(model: Model, config: Mapping[str, Any], passes: Sequence[str]) -> R
         cache_kind="in_place" if "group-query-attention" in applied else "growing",
         logits_rows=LOGITS_ROWS if LOGITS_ROWS in graph.inputs else None,
         inputs=graph.inputs,
-        context_length=context_rows(config) if "group-query-attention" in applied else None,
+        context_length=context_rows(config, context) if "group-query-attention" in applied else None,
     )
 
 

@@ -38,9 +38,8 @@ CACHE, LENGTHS, TABLES, POSITIONS, SCALES = slice(3, 5), slice(5, 7), slice(7, 9
 new rows, and the scales of a cache of codes."""
 
 CONTEXT_LIMIT = 8192
-"""Most positions a rotary table holds. A table costs 4 * head_size bytes a position and layer kind: at a context of
-131,072 it would outweigh a small model's weights, and no CPU prefills that much in useful time."""
-
+"""Most positions that a rotary table holds unless more are asked for. A table costs 4 * head_size bytes a position and
+kind of layer: 64 MiB for 131,072 positions of Llama 2 7B, and as much for a very small model with such heads."""
 
 _MASK_ROWS = 16
 
@@ -53,13 +52,13 @@ def table_shape(graph: GraphEditor, attention: Node) -> tuple[int, ...] | None:
     return graph.dims(attention.input[TABLES][0]) if graph.attribute(attention, "do_rotary", 0) else None
 
 
-def context_rows(config: Mapping[str, Any]) -> int:
-    """Positions that the rewritten graph can tell apart."""
-    return min(int(config.get("max_position_embeddings") or config.get("n_positions") or CONTEXT_LIMIT), CONTEXT_LIMIT)
+def context_rows(config: Mapping[str, Any], context: int = CONTEXT_LIMIT) -> int:
+    """Positions that the rewritten graph can tell apart: `context`, or the model's own if those are fewer."""
+    return min(int(config.get("max_position_embeddings") or config.get("n_positions") or context), context)
 
 
-def group_query_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool:
-    """Rewrite all layers, or none if one of them is not recognised."""
+def group_query_attention(graph: GraphEditor, config: Mapping[str, Any], context: int = CONTEXT_LIMIT) -> bool:
+    """Rewrite all layers for texts of `context` positions, or none if one of them is not recognised."""
     shape = _past_shape(graph)
     if shape is None:
         return False
@@ -67,8 +66,8 @@ def group_query_attention(graph: GraphEditor, config: Mapping[str, Any]) -> bool
     attentions = find_attention(graph, head_size)
     if [attention.layer for attention in attentions] != list(range(layers)):
         return False
-    windows = _Windows(graph, config)
-    tables = _Tables(graph, context_rows(config))
+    windows = _Windows(graph, config, context_rows(config, context))
+    tables = _Tables(graph, context_rows(config, context))
     plans = []
     for attention in attentions:
         window = windows.of(attention.mask)
@@ -106,9 +105,9 @@ class _Windows:
     the window begins to leave out what lies before it, and the last one that the context has room for.
     """
 
-    def __init__(self, graph: GraphEditor, config: Mapping[str, Any]) -> None:
+    def __init__(self, graph: GraphEditor, config: Mapping[str, Any], context: int) -> None:
         self._graph = graph
-        self._context = context_rows(config)
+        self._context = context
         # A window that no text fills is none.
         self._edge = min(int(config.get("sliding_window") or _MASK_ROWS), self._context)
         self._known: dict[str, int | None] = {}

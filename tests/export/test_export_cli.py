@@ -106,6 +106,18 @@ def test_the_result_is_json_on_stdout_and_progress_on_stderr(exported: tuple[Pat
     assert all(line.endswith(" s") for line in lines)
 
 
+def test_a_bundle_reads_texts_as_long_as_was_asked(tiny_pair: Pair, tmp_path: Path) -> None:
+    work = ("--work", str(tmp_path / "work"), "--precision", "int8", "--context", "200")
+    result = export(tiny_pair, tmp_path / "bundle", *work)
+    assert result.exit_code == 0
+    models = Bundle.open(tmp_path / "bundle").manifest.models
+    assert {model.context_length for model in models.values()} == {200}
+    assert "texts of up to 200 tokens, of 512" in result.stderr
+    refused = export(tiny_pair, tmp_path / "other", "--context", "31")
+    assert refused.exit_code == 2
+    assert "31 is not in the range x>=32" in refused.stderr
+
+
 def test_an_existing_folder_is_replaced_on_demand_only(tiny_pair: Pair, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     work = ("--work", str(tmp_path / "work"), "--precision", "fp32")

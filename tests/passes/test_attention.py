@@ -124,6 +124,14 @@ def test_positions_are_no_input_where_the_operator_knows_them(exported):
     assert "position_ids" in rewrite(model, config, RECIPES["cpu", "fp32"].rewriting).inputs
 
 
+@pytest.mark.parametrize(("own", "asked", "rows"), [(512, 100, 100), (512, 20_000, 512), (40_000, 20_000, 20_000)])
+def test_tables_are_as_long_as_was_asked_and_no_longer_than_the_model_reads(exported, own, asked, rows):
+    model, config = exported("llama", max_position_embeddings=own)
+    result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting, asked)
+    assert result.context_length == rows
+    assert {t.dims[0] for t in result.model.graph.initializer if t.name.startswith("rotary.")} == {rows}
+
+
 def test_context_is_what_the_rotary_tables_hold(exported):
     model, config = exported("llama")
     result = rewrite(model, config, RECIPES["cpu", "fp32"].rewriting)
