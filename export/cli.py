@@ -28,7 +28,10 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--base", required=True, metavar="SRC", help="Base model: hub id, checkpoint folder, or .gguf file.")
 @click.option("--nudge", required=True, metavar="SRC", help="Nudging model: a small instruct or chat model.")
 @click.option("--proxy-base", metavar="SRC", help="Small unaligned model, for proxy-tuning only.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.")
+@click.option(
+    "--plan", "planned", is_flag=True, help="Say what memory, disk and time it would take, and export nothing."
+)
 @click.option("--precision", type=_PRECISION, help="Of all models. Default: int8 for cpu, else fp16.")
 @click.option("--base-precision", type=_PRECISION, help="Of the base model.")
 @click.option("--nudge-precision", type=_PRECISION, help="Of the nudging model.")
@@ -81,13 +84,38 @@ def main(**options: Any) -> None:
     Progress goes to stderr. A failed or interrupted export leaves nothing at --output.
     """
     json_wanted = options.pop("json_wanted")
+    planned = options.pop("planned")
+    if not planned and options["output"] is None:
+        raise click.UsageError("Missing option '--output'.")
     # Before anything heavy is imported, and to the end: seconds pass in imports alone.
     with heeded():
         try:
+            if planned:
+                write(_plan(options, json_wanted))
+                return
             bundle, seconds = _export(options)
         except NudgeError as error:
             raise click.ClickException(str(error)) from None
     write(as_json(_summary(bundle, seconds)) if json_wanted else _table(bundle) + "\n")
+
+
+_PLANNED_POSITIONS = 4096
+"""Tokens behind which `--plan` says what answering takes."""
+
+
+def _plan(options: dict[str, Any], json_wanted: bool) -> str:
+    _check_installed()
+    from .plan import as_dict, as_table, plan
+    from .support.progress import Progress
+
+    roles = [role for role in ("base", "nudge", "proxy_base") if options[role]]
+    plans = plan(
+        {role: options[role] for role in roles},
+        revisions={role: options.get(f"{role}_revision") or options["revision"] for role in roles},
+        context=options["context"],
+        note=Progress().note,
+    )
+    return as_json(as_dict(plans, _PLANNED_POSITIONS)) if json_wanted else as_table(plans, _PLANNED_POSITIONS)
 
 
 def _export(options: dict[str, Any]) -> tuple[Bundle, dict[str, float]]:

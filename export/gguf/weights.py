@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.modeling_utils import no_init_weights
+from transformers import AutoConfig
 
 from nudge_onnx.errors import SourceError
 
-from ..weights import LazyTensor
+from ..weights import LazyTensor, parameter_shapes
 from .metadata import Metadata
 from .reader import Tensor
 from .rotary import FACTORS, LONG, SHORT
@@ -95,13 +93,10 @@ def lazy_weights(metadata: Metadata, config: Mapping[str, Any]) -> dict[str, Laz
 def _parameters(config: Mapping[str, Any], file: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the parameters of a model."""
     try:
-        with no_init_weights(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
-        model.tie_weights()  # no_init_weights leaves that out too
+        return parameter_shapes(AutoConfig.for_model(**config))
     except (ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SourceError(f"{file}: there is no model of its sizes ({reason}); convert it to GGUF again") from error
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _renamed(metadata: Metadata) -> Iterator[tuple[str, Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,14 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 def download(
-    name: str, revision: str | None, *, trust_remote_code: bool = False, note: Callable[[str], None] | None = None
+    name: str,
+    revision: str | None,
+    *,
+    only: Sequence[str] = (),
+    trust_remote_code: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[Path, str | None]:
-    """The folder of a hub checkpoint in the hub's own cache, and the commit it is of.
+    """The folder of a hub checkpoint in the hub's own cache, and the commit it is of; of some files if `only` says so.
 
     Weights are taken as safetensors, or as PyTorch files where there are no others. What may be over soon, such as a
     connection that is cut, is tried again a few times, each said by `note`. Raises `SourceError`, one line, for an id
@@ -45,6 +50,8 @@ def download(
         disable_progress_bars()
     texts = [*_TEXTS, "*.py"] if trust_remote_code else _TEXTS
     say = note or (lambda _text: None)
+    if only:
+        return _patiently(name, revision, list(only), say), None
     folder = _patiently(name, revision, [*texts, "*.safetensors"], say)
     if not any(folder.glob("*.safetensors")):
         folder = _patiently(name, revision, [*texts, "pytorch_model*.bin"], say)

@@ -7,6 +7,7 @@ finished ones go.
 from .checkpoint_files import open_weights, weight_count, weight_names
 from .data_file import DataFile
 from .lazy_tensor import Floats, LazyTensor, Tensor, equal, join
+from .parameter_shapes import parameter_shapes
 
 __all__ = [
     "DataFile",
@@ -16,6 +17,7 @@ __all__ = [
     "equal",
     "join",
     "open_weights",
+    "parameter_shapes",
     "weight_count",
     "weight_names",
 ]
