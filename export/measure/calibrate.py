@@ -6,30 +6,24 @@ memory is set by one layer and not by their number.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 from onnx import helper
 
 from ..passes.graph_editor import CONTRIB, GraphEditor, LazyModel, Model, Node, reads
 from ..passes.int8_cache import cached_values, reach
 from ..support.progress import Report, unheard
 from ..weights import Floats, LazyTensor
+from .layers import Values, part_of, stages
 
 __all__ = ["WINDOW", "Calibration"]
 
 WINDOW = 512
 """Tokens to read at once where a model's context has room for them."""
-
-_PRESENT = re.compile(r"present\.(\d+)\.(?:key|value)")
-
-_Values = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -88,17 +82,16 @@ class Calibration:
         """
         return self.sizes(model, (), report)[1]
 
-    def _layers(self, graph: GraphEditor, values: set[str], report: Report) -> Iterator[Iterator[_Values]]:
+    def _layers(self, graph: GraphEditor, values: set[str], report: Report) -> Iterator[Iterator[Values]]:
         """For each layer, the named values that it makes, window by window. Each iterator is to be read to its end."""
         if not values:
             return
         known = [_fed(graph, self.ids[at : at + self.window]) for at in range(0, len(self.ids), self.window)]
-        stages = list(_stages(graph, values, known[0].keys()))
-        needed = [{name for node in nodes for name in reads(node)} for nodes in stages]
-        for index, nodes in enumerate(stages):
-            report(index, len(stages))
-            if nodes:
-                yield _run(graph, nodes, known, values, set().union(*needed[index + 1 :]))
+        parts = list(stages(graph, values, known[0].keys()))
+        needed = [{name for node in nodes for name in reads(node)} for nodes in parts]
+        for index, nodes in enumerate(parts):
+            report(index, len(parts))
+            yield _run(graph, nodes, known, values, set().union(*needed[index + 1 :]))
 
 
 def _widen(peaks: dict[str, Floats], arrays: Mapping[str, Any], turned: Mapping[str, Any]) -> None:
@@ -107,9 +100,9 @@ def _widen(peaks: dict[str, Floats], arrays: Mapping[str, Any], turned: Mapping[
         peaks[name] = np.maximum(peaks.get(name, found), found)
 
 
-def _fed(graph: GraphEditor, ids: Sequence[int]) -> _Values:
+def _fed(graph: GraphEditor, ids: Sequence[int]) -> Values:
     """What a graph is given for a text, and in place of large tables what they hold of it."""
-    fed: _Values = {
+    fed: Values = {
         "input_ids": np.array([ids], np.int64),
         "attention_mask": np.ones((1, len(ids)), np.int64),
         "position_ids": np.arange(len(ids), dtype=np.int64)[None],
@@ -129,22 +122,9 @@ def _fed(graph: GraphEditor, ids: Sequence[int]) -> _Values:
     return fed
 
 
-def _stages(graph: GraphEditor, values: Collection[str], fed: Collection[str]) -> Iterator[list[Node]]:
-    """The nodes that some values need, cut where each layer's keys and values are made."""
-    layers: dict[int, list[str]] = defaultdict(list)
-    for name in graph.outputs:
-        if match := _PRESENT.fullmatch(name):
-            layers[int(match[1])].append(name)
-    done: set[int] = set()
-    for wanted in [*(layers[layer] for layer in sorted(layers)), sorted(values)]:
-        nodes = [node for node in graph.ancestors(wanted, stop=dict.fromkeys(fed)) if id(node) not in done]
-        done.update(map(id, nodes))
-        yield nodes
-
-
 def _run(
-    graph: GraphEditor, nodes: Sequence[Node], known: Sequence[_Values], values: set[str], later: set[str]
-) -> Iterator[_Values]:
+    graph: GraphEditor, nodes: Sequence[Node], known: Sequence[Values], values: set[str], later: set[str]
+) -> Iterator[Values]:
     """Run a part of a graph for each window; `known` loses what is not needed later and gets what is."""
     made = {name for node in nodes for name in node.output if name}
     read = {name for node in nodes for name in reads(node)} - made - {""}
@@ -154,18 +134,9 @@ def _run(
     weights = {name: np.asarray(held.T if name in turned else held) for name, held in lazy.items()}
     inputs = {name: known[0][name] for name in read if name in known[0]} | weights
     outputs = sorted(name for name in made if name in later or name in values)
-    part = helper.make_graph(
-        [_as_it_lies(node) if node.op_type == "MatMul" and node.input[1] in turned else node for node in nodes],
-        "part",
-        [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
-            for name, array in inputs.items()
-        ],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        initializer=[graph.whole(name) for name in read if name in graph.initializers and name not in weights],
-    )
-    domains = {entry.domain: entry for entry in [helper.make_opsetid(CONTRIB, 1), *graph.model.opset_import]}
-    model = helper.make_model(part, opset_imports=list(domains.values()), ir_version=graph.model.ir_version)
+    parted = [_as_it_lies(node) if node.op_type == "MatMul" and node.input[1] in turned else node for node in nodes]
+    constants = [graph.whole(name) for name in read if name in graph.initializers and name not in weights]
+    model = part_of(graph, parted, inputs, outputs, constants)
     session = _session(model.SerializeToString())
     for window in known:
         feeds = {name: window[name] for name in inputs if name not in weights} | weights

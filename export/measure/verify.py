@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import numpy.typing as npt
 from nudge_onnx.bundle import Cache, GraphIO, Parity
 from nudge_onnx.errors import ExportError
 
+from ..support.memory import available_memory
 from ..support.progress import Report, unheard
 from ..trace.torch_reference import TorchReference
 from .graph_runner import GraphRunner
+from .layered_runner import Feed, run_layers
 
 __all__ = ["FP32_LIMIT", "PASS_KINDS", "Measurement", "check", "measure"]
 
@@ -42,6 +45,8 @@ _ROWS = 32
 """Positions of a prompt that are compared: logits of a large vocabulary are a megabyte each."""
 _LONGEST_WINDOW = 1024
 """Nothing longer is filled: a forward pass over it takes minutes on a CPU."""
+_AROUND = 1 << 30
+"""Bytes that are wanted besides a graph's weights to run it whole."""
 _LONGEST_EDGE = 2304
 """Nor are more positions read to compare what stands before and behind one."""
 
@@ -99,7 +104,8 @@ def measure(
 
     One of them goes past the sliding window and past the context that the model was first trained on, where there are
     such and a CPU reads so much in useful time. The graph goes on behind each prompt, and PyTorch reads all that was
-    written in one pass. Behind as many positions as one of `edges` the graph takes another way to compute the same.
+    written in one pass. A graph that does not fit into memory is read layer by layer, and goes on with a given text
+    instead. Behind as many positions as one of `edges` the graph takes another way to compute the same.
     Raises `ExportError` if a logit is not finite.
     """
     room = context_length - _CONTINUED
@@ -109,14 +115,12 @@ def measure(
     steady = [prompts[0]]
     near = (edge for edge in edges if edge <= min(room, _LONGEST_EDGE))
     steady += [_repeat(encode, edge + _CHECKED_TOGETHER // 2) for edge in near]
-    runner = GraphRunner(graph, io, cache, capacity=max(map(len, prompts + steady)) + _CONTINUED + 1)
+    if _fits(graph):
+        read, steady_rows = _read_whole(graph, io, cache, prompts, steady, report)
+    else:
+        further = _repeat(encode, _CONTINUED)
+        read, steady_rows = _read_in_layers(graph, io, cache, prompts, further, steady, report)
     tally, matching = _Tally(), 0
-    read = []
-    for index, prompt in enumerate(prompts):
-        report(index, len(prompts))
-        read.append(_read(runner, prompt))
-    steady_rows = all(_steady(runner, ids) for ids in steady)
-    del runner  # the two models need not be in memory together
     reference = open_reference()
     texts = [prompt + found.continuation for prompt, found in zip(prompts, read, strict=True)]
     for prompt, found, expected in zip(prompts, read, reference.logits(texts, _ROWS + _CONTINUED), strict=True):
@@ -128,7 +132,7 @@ def measure(
             at += len(logits)
         # What PyTorch would have written behind the same tokens; they are its own as long as all before agree.
         chosen = expected[-_CONTINUED - 1 : -1].argmax(-1).tolist()
-        matching += _matching(found.continuation, chosen)
+        matching += _matching(found.choices, chosen)
     spread = (tally.high - tally.low) or 1.0
     worst = max(tally.differences.values())
     parity = Parity(
@@ -155,29 +159,85 @@ def check(measurement: Measurement, precision: str) -> None:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a graph says of a prompt and of what it writes behind."""
+    """What a graph says of a prompt and of what comes behind."""
 
     continuation: list[int]
-    """Its most likely tokens, one after the other."""
+    """What was fed behind the prompt."""
     passes: list[tuple[str, Logits]]
     """Kind and logits [rows, vocabulary] of passes over the end of the prompt and the continuation."""
+
+    @property
+    def choices(self) -> list[int]:
+        """The most likely token behind the prompt, and behind each token of the continuation but the last."""
+        rows = np.concatenate([logits for _, logits in self.passes])
+        return [int(token) for token in rows[-_CONTINUED - 1 : -1].argmax(-1)]
+
+
+_KINDS = ("prefill", *["step"] * _STEPS, *["chunk"] * len(_CHUNKS))
+
+
+def _fits(graph: Path) -> bool:
+    weights = sum(path.stat().st_size for path in graph.parent.glob(f"{graph.name}*"))
+    return weights + _AROUND < available_memory()
+
+
+def _read_whole(
+    graph: Path,
+    io: GraphIO,
+    cache: Cache,
+    prompts: Sequence[list[int]],
+    steady: Sequence[list[int]],
+    report: Report,
+) -> tuple[list[_Read], bool]:
+    """The graph reads the prompts and goes on with its most likely tokens; and whether its rows are steady."""
+    longest = max(map(len, [*prompts, *steady]))
+    runner = GraphRunner(graph, io, cache, capacity=longest + _CONTINUED + 1)
+    read = []
+    for index, prompt in enumerate(prompts):
+        report(index, len(prompts))
+        read.append(_read(runner, prompt))
+    return read, all(_steady(runner, ids) for ids in steady)
 
 
 def _read(runner: GraphRunner, prompt: list[int]) -> _Read:
     runner.rewind(0)
-    passes = [("prefill", runner.feed(prompt, min(_ROWS, len(prompt))))]
-    continuation = [int(passes[0][1][-1].argmax())]
+    logits = [runner.feed(prompt, min(_ROWS, len(prompt)))]
+    continuation = [int(logits[0][-1].argmax())]
     for _ in range(_CONTINUED - 1):
-        logits = runner.feed(continuation[-1:])
-        if len(passes) <= _STEPS:
-            passes.append(("step", logits))
-        continuation.append(int(logits[-1].argmax()))
+        row = runner.feed(continuation[-1:])
+        if len(logits) <= _STEPS:
+            logits.append(row)
+        continuation.append(int(row[-1].argmax()))
     at = _STEPS
     runner.rewind(len(prompt) + at)
     for size in _CHUNKS:
-        passes.append(("chunk", runner.feed(continuation[at : at + size])))
+        logits.append(runner.feed(continuation[at : at + size]))
         at += size
-    return _Read(continuation, passes)
+    return _Read(continuation, list(zip(_KINDS, logits, strict=True)))
+
+
+def _read_in_layers(
+    graph: Path,
+    io: GraphIO,
+    cache: Cache,
+    prompts: Sequence[list[int]],
+    continuation: list[int],
+    steady: Sequence[list[int]],
+    report: Report,
+) -> tuple[list[_Read], bool]:
+    """The same with a given text behind the prompts."""
+    ends = [0, *range(1, _STEPS + 1), *(_STEPS + sum(_CHUNKS[: n + 1]) for n in range(len(_CHUNKS)))]
+    behind = [Feed(continuation[start:end], end - start) for start, end in pairwise(ends)]
+    texts = [[Feed(prompt, min(_ROWS, len(prompt))), *behind] for prompt in prompts]
+    for ids in steady:
+        before, checked = ids[:-_CHECKED_TOGETHER], ids[-_CHECKED_TOGETHER:]
+        texts.append([Feed(before, 1), Feed(checked, len(checked))])
+        texts.append([Feed(before, 1), *(Feed([token], 1) for token in checked)])
+    logits = run_layers(graph, io, cache, texts, report)
+    pairs = zip(logits[len(prompts) :: 2], logits[len(prompts) + 1 :: 2], strict=True)
+    equal = all(np.array_equal(together[1], np.concatenate(alone[1:])) for together, alone in pairs)
+    read = [_Read(continuation, list(zip(_KINDS, found, strict=True))) for found in logits[: len(prompts)]]
+    return read, equal
 
 
 def _steady(runner: GraphRunner, prompt: list[int]) -> bool:

@@ -1,19 +1,25 @@
-"""How much memory this machine has left, and how much a process and its children took."""
+"""How much memory this process may still take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["available_memory", "gibibytes"]
 
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes that could be taken now, by the machine or the control group that this process is in."""
+    """Bytes that could be taken now: what the machine has free, and what the limits of this process leave.
+
+    Limits are those of its control groups, and what `ulimit -d` and `-v` set.
+    """
     import psutil
 
-    return min([int(psutil.virtual_memory().available), *_limits()])
+    held = psutil.Process().memory_info()
+    private = held.rss - getattr(held, "shared", 0)
+    return min([int(psutil.virtual_memory().available), *(max(0, limit - private) for limit in _limits())])
 
 
 def gibibytes(count: float) -> str:
@@ -21,13 +27,35 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB"
 
 
-def _limits() -> list[int]:
-    found = []
-    for path in _LIMITS:
+def _limits() -> Iterator[int]:
+    for file in _group_files():
         try:
-            text = Path(path).read_text(encoding="ascii").strip()
+            text = file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             continue
         if text.isdecimal():
-            found.append(int(text))
-    return found
+            yield int(text)
+    try:
+        import resource
+    except ImportError:  # there are none on Windows
+        return
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+
+
+def _group_files() -> Iterator[Path]:
+    """Where limits of this process's control groups stand, of both versions."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        # In a container the path may be that of the machine outside.
+        for place in (path.lstrip("/"), ""):
+            if "memory" in kinds.split(","):
+                yield _GROUPS / "memory" / place / "memory.limit_in_bytes"
+            elif not kinds:
+                yield _GROUPS / place / "memory.max"

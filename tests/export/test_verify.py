@@ -13,6 +13,8 @@ from onnx import numpy_helper
 
 from nudge_onnx.errors import ExportError
 from nudge_onnx.export.measure import verify
+from nudge_onnx.export.measure.graph_runner import GraphRunner
+from nudge_onnx.export.measure.layered_runner import Feed, run_layers
 from nudge_onnx.export.measure.verify import Measurement, check, measure
 from nudge_onnx.export.trace.torch_reference import TorchReference
 
@@ -112,3 +114,38 @@ def test_a_mistake_in_steps_alone_is_found(export_tiny: ExportTiny, tmp_path: Pa
     found = remeasure(exported, forget_positions, tmp_path)
     assert found.relative["prefill"] < 1e-3 < found.relative["step"]
     assert found.relative["chunk"] > 1e-3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2", "mistral"])
+def test_layer_by_layer_a_graph_says_the_same(
+    architecture: str, precision: str, export_tiny: ExportTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export_tiny(architecture, precision=precision)
+    record = exported.record
+    graph = exported.bundle / record.graph
+    ids = exported.tokenizer.encode("The sky is blue because small molecules scatter short waves, 12 + 30 is 42. " * 3)
+    sizes = [60, 1, 1, 7, 1]
+    runner = GraphRunner(graph, record.io, record.cache, capacity=sum(sizes))
+    feeds, expected, at = [], [], 0
+    for size in sizes:
+        feeds.append(Feed(ids[at : at + size], min(size, 9)))
+        expected.append(runner.feed(ids[at : at + size], min(size, 9)))
+        at += size
+    for found, whole in zip(run_layers(graph, record.io, record.cache, [feeds])[0], expected, strict=True):
+        assert np.abs(found - whole).max() < 1e-5 * np.ptp(whole)
+    monkeypatch.setattr(verify, "_fits", lambda _graph: False)
+    measured = remeasure(exported, lambda _graph: None, tmp_path)
+    assert measured.steady_rows == (record.steady_rows or measured.steady_rows)
+    assert record.parity is not None
+    assert measured.parity.positions == record.parity.positions
+    assert measured.parity.relative == pytest.approx(record.parity.relative, rel=0.9, abs=1e-5)
+    assert [path.name for path in graph.parent.glob(".part-*")] == []
+
+
+def test_a_graph_that_does_not_fit_is_read_in_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"0" * 100)
+    monkeypatch.setattr(verify, "available_memory", lambda: (1 << 30) + 101)
+    assert verify._fits(tmp_path / "model.onnx")  # noqa: SLF001
+    (tmp_path / "model.onnx.data").write_bytes(b"0")
+    assert not verify._fits(tmp_path / "model.onnx")  # noqa: SLF001
