@@ -26,10 +26,15 @@ _SENSITIVE = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_at
 
 _TABLES = ("embed", "lm_head", "wte", "wpe", "word_embeddings")
 
-_ALONE = 0.8 * 2**30
+_ALONE = 0.9 * 2**30
 """Bytes that PyTorch, transformers and ONNX Runtime take by themselves."""
-_TRACE = 1.2 * 2**30
-"""Bytes of the process that traces a model."""
+_TRACING = 1.5 * 2**30
+"""Bytes of an export while another process traces the model."""
+_OF_TABLE, _OF_LAYER, _OF_MATRIX = 5.0, 6.0, 16.0
+"""Bytes for each weight: of the largest table while it is quantised, of a layer while it is read, and of a layer's
+largest matrix while GPTQ rounds it. As seen of models of up to 6.7 billion weights."""
+_WITH_WEIGHTS = 20.0
+"""The same of all weights, where a model is held."""
 ANSWERING = 150 * 2**20
 """Bytes of a process that answers, without weights and caches."""
 _SECONDS, _SECONDS_A_WEIGHT = 60.0, 1.3e-7
@@ -42,6 +47,8 @@ class ModelPlan:
 
     parameters: int
     """Weights, shared ones counted once."""
+    largest: tuple[int, int, int]
+    """Weights of the largest table, of a layer, and of a layer's largest product."""
     context: int
     """Positions that it will read at most."""
     bundle: Mapping[Precision, int]
@@ -56,9 +63,16 @@ class ModelPlan:
         return self.bundle[precision] + self.cache[precision] * min(positions, self.context)
 
     def exporting(self, precision: Precision) -> int:
-        """Peak memory of the export. The measurement holds the finished graph; `fp16` all weights in floats."""
-        held = 20 * self.parameters if precision == "fp16" else self.bundle[precision]
-        return round(max(_TRACE, _ALONE + held))
+        """Least memory of the export: what a layer or the largest table takes, and for `fp16` all weights."""
+        table, layer, matrix = self.largest
+        held = max(_OF_TABLE * table, _OF_LAYER * layer)
+        if precision == "fp16":
+            held = _WITH_WEIGHTS * self.parameters
+        elif precision == "int4":
+            held = max(held, _OF_LAYER * layer + _OF_MATRIX * matrix)
+        elif precision == "int4-all":
+            held = max(_OF_LAYER * layer + _OF_MATRIX * matrix, _OF_MATRIX * table)
+        return round(max(_TRACING, _ALONE + held))
 
 
 def plan_model(config: Any, context: int | None = None) -> ModelPlan:
@@ -77,8 +91,13 @@ def plan_model(config: Any, context: int | None = None) -> ModelPlan:
     rotary = 4 * rows * size * kinds
     bytes_of = {name: rotary + sum(_size(*item, name) for item in shapes.items()) for name in get_args(Precision)}
     parameters = sum(map(math.prod, shapes.values()))
+    tables = [math.prod(shape) for name, shape in shapes.items() if any(part in name for part in _TABLES)]
+    products = [math.prod(shape) for name, shape in shapes.items() if not any(part in name for part in _TABLES)]
+    layer = (parameters - sum(tables)) // text.num_hidden_layers
     return ModelPlan(
         parameters=parameters,
+        # The two projections of a gated layer are joined.
+        largest=(max(tables, default=0), layer, 2 * max(products)),
         context=rows,
         bundle={name: round(size) for name, size in bytes_of.items()},
         cache={name: positions * {"fp32": 4, "fp16": 2}.get(name, 1) for name in get_args(Precision)},
