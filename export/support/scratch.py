@@ -25,7 +25,7 @@ from .locks import locked
 __all__ = ["fingerprint", "once"]
 
 _MAKERS = ("nudge-onnx", "optimum", "optimum-onnx", "transformers", "torch", "onnx", "onnxruntime", "gguf")
-_LAYOUT = 2
+_LAYOUT = 3
 """Raise it when the same versions of all makers write something else than before."""
 _RECORD = ".made"
 
