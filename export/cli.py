@@ -108,10 +108,9 @@ def _plan(options: dict[str, Any], json_wanted: bool) -> str:
     from .plan import as_dict, as_table, plan
     from .support.progress import Progress
 
-    roles = [role for role in ("base", "nudge", "proxy_base") if options[role]]
     plans = plan(
-        {role: options[role] for role in roles},
-        revisions={role: options.get(f"{role}_revision") or options["revision"] for role in roles},
+        _sources(options),
+        revisions=_revisions(options),
         context=options["context"],
         note=Progress().note,
     )
@@ -133,16 +132,14 @@ def _request(options: dict[str, Any]) -> Request:
 
     if unknown := set(options["skipped"]) - set(PASSES):
         raise ExportError(f"--no-pass {sorted(unknown)[0]}: there is no such pass, only {', '.join(PASSES)}")
-    sources = {"base": options["base"], "nudge": options["nudge"]}
-    if options["proxy_base"]:
-        sources["proxy_base"] = options["proxy_base"]
+    sources = _sources(options)
     precisions = {role: options.get(f"{role}_precision") or options["precision"] for role in sources}
     return Request(
         sources=sources,
         output=options["output"],
         target=options["target"],
         precisions={role: precision for role, precision in precisions.items() if precision},
-        revisions={role: options.get(f"{role}_revision") or options["revision"] for role in sources},
+        revisions=_revisions(options),
         trust_remote_code=options["trust_remote_code"],
         base_template=options["base_template"],
         chat_template=options["chat_template"],
@@ -154,6 +151,15 @@ def _request(options: dict[str, Any]) -> Request:
         overwrite=options["overwrite"],
         work=options["work"],
     )
+
+
+def _sources(options: dict[str, Any]) -> dict[str, str]:
+    roles = ("base", "nudge", *(["proxy_base"] if options["proxy_base"] else []))
+    return {role: options[role] for role in roles}
+
+
+def _revisions(options: dict[str, Any]) -> dict[str, str | None]:
+    return {role: options.get(f"{role}_revision") or options["revision"] for role in _sources(options)}
 
 
 def _check_installed() -> None:

@@ -17,6 +17,7 @@ from .source.configuration import context_length, load_config
 from .source.hub import download
 from .support.faults import one_line
 from .support.memory import gibibytes
+from .trace.traced_graph import BYTES_A_WEIGHT
 from .weights import parameter_shapes
 
 __all__ = ["ANSWERING", "ModelPlan", "as_dict", "as_table", "plan", "plan_model"]
@@ -33,8 +34,6 @@ _TRACING = 1.5 * 2**30
 _OF_TABLE, _OF_LAYER, _OF_MATRIX = 5.0, 6.0, 16.0
 """Bytes for each weight: of the largest table while it is quantised, of a layer while it is read, and of a layer's
 largest matrix while GPTQ rounds it. As seen of models of up to 6.7 billion weights."""
-_WITH_WEIGHTS = 20.0
-"""The same of all weights, where a model is held."""
 ANSWERING = 150 * 2**20
 """Bytes of a process that answers, without weights and caches."""
 _SECONDS, _SECONDS_A_WEIGHT = 60.0, 1.3e-7
@@ -67,7 +66,7 @@ class ModelPlan:
         table, layer, matrix = self.largest
         held = max(_OF_TABLE * table, _OF_LAYER * layer)
         if precision == "fp16":
-            held = _WITH_WEIGHTS * self.parameters
+            held = BYTES_A_WEIGHT * self.parameters
         elif precision == "int4":
             held = max(held, _OF_LAYER * layer + _OF_MATRIX * matrix)
         elif precision == "int4-all":

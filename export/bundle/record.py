@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ..source.sources import Checkpoint
 from ..source.tokenizer_file import save_tokenizer
 from ..support.progress import Progress, Report
 from ..trace.torch_reference import TorchReference
-from ..trace.traced_graph import TracedGraph, traced_graph
+from ..trace.traced_graph import traced_graph
 from ..weights import DataFile
 from .inspect_graph import cache_shape, float_weights, graph_io, vocabulary_size
 from .saving import DATA, save
@@ -84,7 +85,7 @@ def export_model(
         traced = traced_graph(checkpoint.folder, work, trust_remote_code=trust, note=progress.note)
     graph = _write_graph(traced, config, tokenizer, conversion, folder=bundle / role, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
-    with progress.step(f"{role}: verification", "prompts") as report:
+    with progress.step(f"{role}: verification") as report:
         measurement = _measure(
             bundle / role / "model.onnx",
             graph,
@@ -133,11 +134,11 @@ def end_token_ids(checkpoint: Path, config: Any, tokenizer: Any) -> tuple[int, .
 
 
 def _write_graph(
-    traced: TracedGraph, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
+    traced: LazyModel, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
 ) -> _WrittenGraph:
     folder.mkdir(parents=True, exist_ok=True)
-    with DataFile(folder / DATA) as data:
-        model = LazyModel(traced.model, traced.lazy, data)
+    with closing(DataFile(folder / DATA)) as data:
+        model = replace(traced, data=data)
         return _write(model, config, tokenizer, conversion, folder=folder, progress=progress)
 
 
@@ -148,7 +149,8 @@ def _write(
     with progress.step(f"{role}: passes"):
         result = rewrite(model, config.to_dict(), recipe.rewriting, conversion.context or CONTEXT_LIMIT)
     applied = result.applied
-    configured = min(context_length(config), conversion.context or context_length(config))
+    own = context_length(config)
+    configured = min(own, conversion.context or own)
     text = tokenizer.encode(calibration_text(), verbose=False)
     calibration = Calibration(text, window=min(WINDOW, configured))
     peaks: dict[str, Any] = {}

@@ -114,7 +114,7 @@ def _fed(graph: GraphEditor, ids: Sequence[int]) -> Values:
             # An empty cache: batch, heads, positions, head size.
             fed[value.name] = np.zeros([1, dims[1].dim_value, 0, dims[3].dim_value], np.float32)
     for node in graph.of_type("Gather"):
-        table = graph.held(node.input[0]) if node.input[0] in graph.initializers else None
+        table = _held(graph, node.input[0])
         if isinstance(table, LazyTensor) and graph.root(node.input[1]) == "input_ids":
             by_rows = graph.attribute(node, "axis", 0) == 0
             rows = (table if by_rows else table.T)[fed["input_ids"][0]]

@@ -45,10 +45,10 @@ _ROWS = 32
 """Positions of a prompt that are compared: logits of a large vocabulary are a megabyte each."""
 _LONGEST_WINDOW = 1024
 """Nothing longer is filled: a forward pass over it takes minutes on a CPU."""
-_AROUND = 1 << 30
-"""Bytes that are wanted besides a graph's weights to run it whole."""
 _LONGEST_EDGE = 2304
 """Nor are more positions read to compare what stands before and behind one."""
+_AROUND = 1 << 30
+"""Bytes that are wanted besides a graph's weights to run it whole."""
 
 Logits = npt.NDArray[np.float32]
 

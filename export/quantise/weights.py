@@ -18,7 +18,7 @@ from ..passes.shared_embedding import SharedEmbedding, find_shared_embedding
 from ..support.progress import Report, unheard
 from ..weights import Tensor
 from .blocks import BLOCK, Blocks, Floats, quantise_rows
-from .embedding import four_bits_of_table, quantise_table
+from .embedding import add_lookup, four_bits_of_table, quantise_table
 from .four_bits import all_four_bits, four_bits
 from .offsets import block_sums, widen
 from .regrid import rounded_before
@@ -210,13 +210,4 @@ def _quantise_embedding(graph: GraphEditor, embedding: SharedEmbedding, head_inp
     # The head's codes are [rows, blocks, bytes]; this operator wants a row in one piece.
     shape = graph.store("embedding.shape", np.array([graph.initializers[codes].dims[0], -1]))
     rows = graph.add("Reshape", [codes, shape], "embedding.codes")
-    graph.add(
-        "GatherBlockQuantized",
-        [rows, gather.input[1], scales, *zeros[:1]],
-        transpose.output[0],
-        domain=CONTRIB,
-        bits=blocks.bits,
-        block_size=blocks.size,
-        gather_axis=0,
-        quantize_axis=1,
-    )
+    add_lookup(graph, [rows, gather.input[1], scales, *zeros[:1]], transpose.output[0], blocks)

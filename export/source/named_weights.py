@@ -18,7 +18,7 @@ from ..weights import LazyTensor, open_weights
 from .configuration import model_config
 from .weight_names import check_report, unwrap, wrapped_by
 
-__all__ = ["NamedWeights", "named_weights"]
+__all__ = ["NamedWeights", "named_weights", "why_whole"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class NamedWeights:
 def named_weights(checkpoint: Path) -> NamedWeights:
     """The weights of a checkpoint whose model is of a class of transformers, without reading them.
 
-    Raises `SourceError`, one line, where weights are missing, left over, or of another shape. Models with code of their
-    own and packed weights are not for this.
+    Raises `SourceError`, one line, where weights are missing, left over, or of another shape. Not for a checkpoint with
+    a reason of `why_whole`.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -48,6 +48,14 @@ def named_weights(checkpoint: Path) -> NamedWeights:
         return NamedWeights(config, kind, open_gguf(Path(file)))
     weights = open_weights(checkpoint, unwrap if wrapped_by(checkpoint) else str)
     return NamedWeights(config, kind, _renamed(weights, config, kind, checkpoint))
+
+
+def why_whole(checkpoint: Path, *, trust_remote_code: bool = False) -> str | None:
+    """Why a checkpoint's model can only be had with all weights in memory, if so."""
+    if trust_remote_code:
+        return "it brings code of its own"
+    packed = getattr(model_config(checkpoint), "quantization_config", None) is not None
+    return "its weights are packed" if packed else None
 
 
 def _renamed(weights: Mapping[str, LazyTensor], config: Any, kind: Any, checkpoint: Path) -> dict[str, LazyTensor]:

@@ -14,6 +14,7 @@ from nudge_onnx.errors import SourceError
 
 from ..support.quiet import quiet
 from ..support.scratch import fingerprint, once
+from ..weights import check_readable
 from .hub import download
 
 __all__ = ["Checkpoint", "fetch"]
@@ -124,8 +125,7 @@ def check_folder(folder: Path, name: str) -> None:
         raise SourceError(f"{name}: config.json cannot be read ({error})") from None
     _check_tokenizer(folder, name)
     for weights in _weight_files(folder, name):
-        if weights.suffix == ".safetensors":
-            _check_safetensors(weights)
+        check_readable(weights)
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:
@@ -183,16 +183,6 @@ def _is_ranks(file: Path) -> bool:
     """Whether a `.model` file is tiktoken's, lines of base64 and a number, and not SentencePiece's."""
     with file.open("rb") as stream:
         return re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\r?\n", stream.readline(1024)) is not None
-
-
-def _check_safetensors(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except (SafetensorError, OSError, ValueError) as error:
-        raise SourceError(f"{path} is corrupt or truncated ({error}); download it again") from None
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..source.configuration import model_config
 from ..source.loading import load_model
-from ..source.named_weights import named_weights
+from ..source.named_weights import named_weights, why_whole
 from ..source.skeleton import fill, skeleton
 from ..support.quiet import quiet
 from .lazy_modules import attach
@@ -32,8 +31,7 @@ class TorchReference:
     def __init__(self, checkpoint: Path, *, trust_remote_code: bool = False) -> None:
         self._checkpoint = checkpoint
         self._trust = trust_remote_code
-        packed = getattr(model_config(checkpoint, trust_remote_code=trust_remote_code), "quantization_config", None)
-        self._lazy = not trust_remote_code and packed is None
+        self._lazy = why_whole(checkpoint, trust_remote_code=trust_remote_code) is None
         model = self._model = self._lazily() if self._lazy else self._whole()
         self.parameters = int(model.num_parameters())
         """Number of weights, shared ones counted once."""

@@ -6,17 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from nudge_onnx.errors import ExportError, NudgeError
 
-from ..passes.graph_editor import external
-from ..source.configuration import TASK, model_config
+from ..passes.graph_editor import LazyModel, external
+from ..source.configuration import TASK
 from ..source.loading import load_model
-from ..source.named_weights import named_weights
+from ..source.named_weights import named_weights, why_whole
 from ..support.faults import one_line, reraise_full_disk
 from ..support.memory import available_memory, gibibytes
 from ..support.quiet import quiet
@@ -24,24 +23,15 @@ from ..support.scratch import fingerprint, once
 from ..weights import LazyTensor, weight_count
 from . import weightless
 
-__all__ = ["TracedGraph", "traced_graph", "whole_graph"]
+__all__ = ["BYTES_A_WEIGHT", "traced_graph", "whole_graph"]
 
 _READ_BY_OPTIMUM = (".json", ".safetensors", ".bin", ".py")
 
 _SMALL = 1 << 25
 """Weights of a model that is not worth a process of its own."""
 
-_BYTES_A_WEIGHT = 20
+BYTES_A_WEIGHT = 20
 """What the process takes at its peak if the model is traced with its weights."""
-
-
-@dataclass(frozen=True)
-class TracedGraph:
-    """A decoder graph; one serves a prompt on an empty cache, single steps, and several tokens on a filled cache."""
-
-    model: onnx.ModelProto
-    lazy: dict[str, LazyTensor]
-    """The initialisers whose contents are not in `model`; none if it was traced with its weights."""
 
 
 def traced_graph(
@@ -50,8 +40,10 @@ def traced_graph(
     *,
     trust_remote_code: bool = False,
     note: Callable[[str], object] = str,
-) -> TracedGraph:
+) -> LazyModel:
     """Export `checkpoint` below `scratch`, once.
+
+    One graph serves a prompt on an empty cache, single steps, and several tokens on a filled cache.
 
     A model whose code runs without its weights is traced so, in memory that does not depend on its size. Another is
     traced with them, `note` is told, and if they do not fit, nothing begins. Raises `SourceError` for weights that do
@@ -62,11 +54,11 @@ def traced_graph(
         scratch / f"graph-{fingerprint(inputs)}", lambda partial: _export(checkpoint, partial, trust_remote_code, note)
     )
     if not (folder / weightless.WEIGHTS).is_file():
-        return TracedGraph(onnx.load(folder / weightless.GRAPH), {})
+        return LazyModel(onnx.load(folder / weightless.GRAPH))
     return _with_weights(folder, checkpoint)
 
 
-def _with_weights(folder: Path, checkpoint: Path) -> TracedGraph:
+def _with_weights(folder: Path, checkpoint: Path) -> LazyModel:
     """The inputs that stand for weights become initialisers."""
     model = onnx.load(folder / weightless.GRAPH)
     places = json.loads((folder / weightless.WEIGHTS).read_text(encoding="utf-8"))["weights"]
@@ -77,14 +69,13 @@ def _with_weights(folder: Path, checkpoint: Path) -> TracedGraph:
         lazy[value.name] = weights[parameter].T if transposed else weights[parameter]
         model.graph.initializer.append(external(value.name, lazy[value.name]))
         model.graph.input.remove(value)
-    return TracedGraph(model, lazy)
+    return LazyModel(model, lazy)
 
 
 def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Callable[[str], object]) -> None:
-    packed = getattr(model_config(checkpoint, trust_remote_code=trust_remote_code), "quantization_config", None)
-    count = weight_count(checkpoint)
-    if trust_remote_code or packed is not None:
-        why: str | None = "it brings code of its own" if trust_remote_code else "its weights are packed"
+    why = why_whole(checkpoint, trust_remote_code=trust_remote_code)
+    if why is not None:
+        count = weight_count(checkpoint)
     else:
         # Who finds fault with the weights says so here, in one line.
         count = sum(weight.size for weight in named_weights(checkpoint).weights.values())
@@ -93,7 +84,7 @@ def _export(checkpoint: Path, folder: Path, trust_remote_code: bool, note: Calla
         return
     for path in folder.iterdir():
         path.unlink()
-    needed, there = _BYTES_A_WEIGHT * count, available_memory()
+    needed, there = BYTES_A_WEIGHT * count, available_memory()
     if needed > there:
         raise ExportError(
             f"{checkpoint} can only be traced with its weights ({why}), which takes about {gibibytes(needed)} of "

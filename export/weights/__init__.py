@@ -4,7 +4,7 @@ Import `LazyTensor`, `join` and `equal`; `open_weights` lists those of a checkpo
 finished ones go.
 """
 
-from .checkpoint_files import open_weights, weight_count, weight_names
+from .checkpoint_files import check_finite, check_readable, open_weights, weight_count, weight_names
 from .data_file import DataFile
 from .lazy_tensor import Floats, LazyTensor, Tensor, equal, join
 from .parameter_shapes import parameter_shapes
@@ -14,6 +14,8 @@ __all__ = [
     "Floats",
     "LazyTensor",
     "Tensor",
+    "check_finite",
+    "check_readable",
     "equal",
     "join",
     "open_weights",

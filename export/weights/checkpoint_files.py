@@ -12,9 +12,10 @@ import numpy as np
 
 from nudge_onnx.errors import SourceError
 
+from ..support.faults import one_line
 from .lazy_tensor import Floats, LazyTensor
 
-__all__ = ["open_weights", "weight_count", "weight_names"]
+__all__ = ["check_finite", "check_readable", "open_weights", "weight_count", "weight_names"]
 
 
 def weight_names(checkpoint: Path) -> list[str]:
@@ -44,13 +45,31 @@ def open_weights(checkpoint: Path, rename: Callable[[str], str] = str) -> dict[s
     return found
 
 
+def check_finite(weight: Floats, name: str, checkpoint: Path) -> None:
+    """Raise `SourceError`, one line, for a weight with numbers that are not finite."""
+    # The sum is not finite if one of its terms is not, and takes no copy; a finite weight may overflow it.
+    if not np.isfinite(weight.sum()) and not np.isfinite(weight).all():
+        raise SourceError(
+            f"{checkpoint}: the weight {name} holds numbers that are not finite; "
+            "the training that made it diverged, or the file is damaged"
+        )
+
+
 _Rows = Callable[[int, int], Any]
 _Tensors = dict[str, tuple[tuple[int, ...], _Rows]]
 
 
+def check_readable(path: Path) -> None:
+    """Raise `SourceError`, one line, for a file of weights that is damaged or ends too early."""
+    _tensors(path)
+
+
 def _tensors(path: Path) -> _Tensors:
     """Shape of each tensor, and what reads rows of it."""
-    return _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
+    try:
+        return _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
+    except Exception as error:  # both libraries raise all kinds
+        raise SourceError(f"{path} is corrupt or truncated ({one_line(error)}); download it again") from None
 
 
 def _safetensors(path: Path) -> _Tensors:
@@ -82,12 +101,7 @@ def _rows(tensor: Any, start: int, stop: int) -> Any:
 def _finite(part: _Rows, name: str, checkpoint: Path) -> Callable[[int, int], Floats]:
     def read(start: int, stop: int) -> Floats:
         rows: Floats = part(start, stop).float().numpy()
-        # The sum is not finite if one of its terms is not; a finite weight may overflow it.
-        if not np.isfinite(rows.sum()) and not np.isfinite(rows).all():
-            raise SourceError(
-                f"{checkpoint}: the weight {name} holds numbers that are not finite; "
-                "the training that made it diverged, or the file is damaged"
-            )
+        check_finite(rows, name, checkpoint)
         return rows
 
     return read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -47,11 +46,3 @@ class DataFile:
     def close(self) -> None:
         """Nothing is written any more."""
         self._stream.close()
-
-    def __enter__(self) -> DataFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from tiny import ARCHITECTURES, tiny_checkpoint
 
 from nudge_onnx.errors import ExportError
-from nudge_onnx.export.passes.graph_editor import GraphEditor, LazyModel, in_memory
+from nudge_onnx.export.passes.graph_editor import GraphEditor, in_memory
 from nudge_onnx.export.source.named_weights import named_weights
 from nudge_onnx.export.source.skeleton import fill, skeleton
 from nudge_onnx.export.trace import traced_graph as module
@@ -27,7 +27,7 @@ WITH_WEIGHTS = {"gpt_oss"}
 
 
 def constants(traced: Any) -> list[tuple[tuple[int, ...], bytes]]:
-    model = in_memory(LazyModel(traced.model, traced.lazy))
+    model = in_memory(traced)
     arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     return sorted((array.shape, array.tobytes()) for array in arrays)
 
@@ -46,7 +46,7 @@ def test_the_graph_is_the_one_that_is_traced_with_the_weights(
     refuse(monkeypatch)
     whole = traced_graph(checkpoint, tmp_path / "whole")
     assert not whole.lazy
-    assert [node.op_type for node in alone.model.graph.node] == [node.op_type for node in whole.model.graph.node]
+    assert [node.op_type for node in alone.proto.graph.node] == [node.op_type for node in whole.proto.graph.node]
     assert constants(alone) == constants(whole)
 
 
@@ -69,7 +69,7 @@ def test_a_process_of_its_own_traces_the_same(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "_SMALL", 0)
     apart = traced_graph(checkpoint, tmp_path / "apart")
     assert here.lazy.keys() == apart.lazy.keys()
-    assert here.model.SerializeToString() == apart.model.SerializeToString()
+    assert here.proto.SerializeToString() == apart.proto.SerializeToString()
 
 
 def test_a_constant_that_was_computed_from_a_weight_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_model_that_is_traced_with_its_weights_is_named(tmp_path: Path, monkey
 
 def test_an_editor_reads_lazy_weights(tmp_path: Path) -> None:
     traced = traced_graph(tiny_checkpoint(tmp_path / "model", "llama"), tmp_path / "work")
-    graph = GraphEditor(LazyModel(traced.model, traced.lazy))
+    graph = GraphEditor(traced)
     name = next(iter(traced.lazy))
     read: Callable[[str], Any] = graph.held
     np.testing.assert_array_equal(np.asarray(read(name)), numpy_helper.to_array(graph.whole(name)))

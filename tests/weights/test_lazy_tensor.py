@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_equality_is_that_of_the_numbers() -> None:
 
 def test_a_data_file_holds_what_was_appended(tmp_path: Path) -> None:
     small, large = numbers(3, 5), numbers(200, 100)
-    with DataFile(tmp_path / "data") as data:
+    with closing(DataFile(tmp_path / "data")) as data:
         places = [data.append(small), data.append(lazy(large).T), data.append(lazy(large), np.float16)]
         np.testing.assert_array_equal(data.read(places[0], np.float32, (3, 5)), small)
         np.testing.assert_array_equal(data.read(places[1], np.float32, (100, 200)), large.T)
@@ -104,3 +105,14 @@ def test_a_weight_that_is_not_finite_is_named_when_it_is_read(tmp_path: Path) ->
     assert bad[:1] == 1
     with pytest.raises(SourceError, match="the weight bad holds numbers that are not finite"):
         np.asarray(bad)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_a_file_that_ends_too_early_is_one_line(kind: str, tmp_path: Path) -> None:
+    weights = {"layer": torch.from_numpy(numbers(70, 40))}
+    path = tmp_path / ("model.safetensors" if kind == "safetensors" else "pytorch_model.bin")
+    torch.save(weights, path) if kind == "bin" else save_file(weights, path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(SourceError, match=f"{path.name} is corrupt or truncated .*; download it again") as caught:
+        open_weights(tmp_path)
+    assert "\n" not in str(caught.value)
