@@ -28,7 +28,7 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
 @click.option("--base", required=True, metavar="SRC", help="Base model: hub id, checkpoint folder, or .gguf file.")
 @click.option("--nudge", required=True, metavar="SRC", help="Nudging model: a small instruct or chat model.")
 @click.option("--proxy-base", metavar="SRC", help="Small unaligned model, for proxy-tuning only.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write; needed without --plan.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write; --plan needs none.")
 @click.option(
     "--plan", "planned", is_flag=True, help="Say what memory, disk and time it would take, and export nothing."
 )
