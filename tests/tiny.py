@@ -5,14 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "ARCHITECTURES",
-    "ARCHITECTURES_OF_EXPERTS",
-    "CHAT_TEMPLATE",
-    "OTHER_HEADS",
-    "tiny_checkpoint",
-    "tiny_tokenizer",
-]
+from architectures import ARCHITECTURES
+
+__all__ = ["CHAT_TEMPLATE", "tiny_checkpoint", "tiny_tokenizer"]
 
 BOS, EOS, IM_START, IM_END = "<s>", "</s>", "<|im_start|>", "<|im_end|>"
 
@@ -29,66 +24,6 @@ CORPUS = (
     "Über den Wolken muss die Freiheit wohl grenzenlos sein. 日本語の文章。 Ελληνικά. 😀 naïve café.",
     "- first item\n- second item\n\nIn conclusion, there are many   reasons why.",
 )
-
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    # Wide enough that two layers of random weights really depend on what they read.
-    "initializer_range": 0.125,
-}
-GEMMA: dict[str, Any] = {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 16}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "llama": SIZES,
-    "mistral": SIZES | {"sliding_window": 16, "head_dim": 16},
-    "gemma2": SIZES | GEMMA,
-    "gemma3": SIZES | GEMMA | {"layer_types": ["sliding_attention", "full_attention"], "rope_local_base_freq": 1e4},
-    "olmo": SIZES,
-    "olmo2": SIZES,
-    "qwen2": SIZES,
-    "qwen3": SIZES | {"head_dim": 32},
-    "phi3": SIZES,
-    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.125},
-}
-"""Configuration of each architecture. Sliding windows are shorter than the tests' prompts."""
-
-MIXTURE: dict[str, Any] = {"head_dim": 32, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
-BATCHED: dict[str, Any] = {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16}
-ARCHITECTURES_OF_EXPERTS: dict[str, dict[str, Any]] = {
-    "qwen3_moe": SIZES | MIXTURE,
-    "gpt_oss": SIZES | BATCHED | {"intermediate_size": 64, "rope_scaling": None},
-}
-"""Likewise of mixtures of experts: what each of them reads depends on the text."""
-
-OTHER_HEADS: dict[str, dict[str, Any]] = {
-    "gpt_neox": SIZES | {"num_attention_heads": 2, "rotary_pct": 0.5},
-    "cohere": SIZES,
-    "glm": SIZES | {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
-    "helium": SIZES | {"head_dim": 16},
-}
-"""Likewise of those that lay out the columns of a head, or turn them, in another way."""
-
-CLASSES = {
-    "llama": "Llama",
-    "mistral": "Mistral",
-    "gemma2": "Gemma2",
-    "gemma3": "Gemma3Text",
-    "olmo": "Olmo",
-    "olmo2": "Olmo2",
-    "qwen2": "Qwen2",
-    "qwen3": "Qwen3",
-    "qwen3_moe": "Qwen3Moe",
-    "gpt_oss": "GptOss",
-    "phi3": "Phi3",
-    "gpt2": "GPT2",
-    "gpt_neox": "GPTNeoX",
-    "cohere": "Cohere",
-    "glm": "Glm",
-    "helium": "Helium",
-}
 
 
 def tiny_tokenizer(vocabulary: int = 320, *, bos: bool = True, corpus: tuple[str, ...] = CORPUS) -> Any:
@@ -127,20 +62,19 @@ def tiny_checkpoint(
 ) -> Path:
     """Write a checkpoint (safetensors, configuration, tokenizer) of about 100,000 parameters and return its folder.
 
-    `architecture` is a key of `ARCHITECTURES`, `ARCHITECTURES_OF_EXPERTS` or `OTHER_HEADS`. With `scale` 1 the standard
-    deviation of the logits is about 1; larger values multiply it, so that the top-1 probability spreads between
-    uncertain (1) and almost sure (10). `tokenizer` is a `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat`
-    adds a chat template and two end tokens. `tied` shares head and embedding, as many small models do. `overrides`
-    replace entries of the configuration.
+    `architecture` is a key of `ARCHITECTURES`. With `scale` 1 the standard deviation of the logits is about 1; larger
+    values multiply it, so that the top-1 probability spreads between uncertain (1) and almost sure (10). `tokenizer` is
+    a `tokenizers.Tokenizer` (default: `tiny_tokenizer()`). `chat` adds a chat template and two end tokens. `tied`
+    shares head and embedding, as many small models do. `overrides` replace entries of the configuration.
     """
     import torch
     import transformers
 
     tokenizer = tokenizer or tiny_tokenizer()
-    name = CLASSES[architecture]
+    known = ARCHITECTURES[architecture]
     end = [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(EOS)] if chat else tokenizer.token_to_id(EOS)
-    config = getattr(transformers, f"{name}Config")(
-        **(ARCHITECTURES | ARCHITECTURES_OF_EXPERTS | OTHER_HEADS)[architecture] | overrides,
+    config = getattr(transformers, f"{known.kind}Config")(
+        **{**known.sizes, **overrides},
         vocab_size=tokenizer.get_vocab_size(),
         tie_word_embeddings=tied,
         bos_token_id=tokenizer.token_to_id(BOS),
@@ -148,8 +82,7 @@ def tiny_checkpoint(
         pad_token_id=tokenizer.token_to_id(EOS),
     )
     torch.manual_seed(seed)
-    model_class = {"gpt2": "GPT2LMHeadModel", "gemma3": "Gemma3ForCausalLM"}.get(architecture, f"{name}ForCausalLM")
-    model = getattr(transformers, model_class)(config).eval()
+    model = getattr(transformers, known.model_class or f"{known.kind}ForCausalLM")(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             # Norms and biases start at exactly one or zero; a graph that drops one of them would go unnoticed.

@@ -81,7 +81,7 @@ def rewrite(model: Model, config: Mapping[str, Any], passes: Sequence[str], cont
         "fuse-qkv": fuse_qkv,
         "fuse-gate-up": fuse_gate_up,
         "shared-embedding": shared_embedding,
-        "fuse-skip-norms": fuse_skip_norms,
+        "fuse-skip-norms": partial(fuse_skip_norms, config=config),
         "separate-experts": separate_experts,
     }
     applied = _run({name: known[name] for name in passes}, graph)

@@ -151,23 +151,24 @@ def _check_falcon(config: Any) -> None:
     elif getattr(config, "alibi", False):
         why = "with ALiBi (falcon-rw) rounds its positions to bfloat16, which a graph does not"
     if why:
-        raise ExportError(f"architecture 'falcon' {why}; see docs/export.md for architectures that are tested")
+        raise ExportError(f"architecture 'falcon' {why}; see docs/architectures.md for architectures that are tested")
 
 
 def _check_architecture(config: Any) -> None:
     # Importing the exporters is what registers the architectures.
-    import optimum.exporters.onnx.model_configs  # noqa: F401
     from optimum.exporters.tasks import TasksManager
+
+    from . import optimum_configs  # noqa: F401
 
     known: dict[str, Any] = TasksManager._SUPPORTED_MODEL_TYPE  # noqa: SLF001, it has no other name
     tasks = known.get(config.model_type, {}).get("onnx", {})
     if getattr(config, "is_encoder_decoder", False) or "text2text-generation" in tasks:
         raise ExportError(
             f"architecture {config.model_type!r} is an encoder with a decoder, and nudging needs a decoder alone; "
-            "see docs/export.md for architectures that are tested"
+            "see docs/architectures.md for architectures that are tested"
         )
     if TASK not in tasks:
         raise ExportError(
             f"architecture {config.model_type!r} cannot be exported as a decoder with a KV cache: "
-            "Optimum has no export for it, see docs/export.md for those that are tested"
+            "Optimum has no export for it, see docs/architectures.md for those that are tested"
         )

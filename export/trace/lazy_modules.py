@@ -17,10 +17,12 @@ def attach(model: Any, weights: Mapping[str, LazyTensor]) -> None:
     """Give the modules of a `skeleton` their large parameters.
 
     A plain linear layer computes with a few rows of its matrix at a time, an embedding gets the rows that it looks up,
-    and any other module all of its own for as long as it runs.
+    and any other module all of its own for as long as it runs: an embedding of positions may be told something else
+    than indices.
     """
     import torch
 
+    tokens = model.get_input_embeddings()
     names = {
         parameter.untyped_storage().data_ptr(): name
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -36,7 +38,7 @@ def attach(model: Any, weights: Mapping[str, LazyTensor]) -> None:
             continue
         if isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward:
             module.forward = _Linear(own["weight"], module.bias)
-        elif isinstance(module, torch.nn.Embedding):
+        elif module is tokens or type(module).forward is torch.nn.Embedding.forward:
             module.register_forward_pre_hook(_Rows(own["weight"]))
             module.register_forward_hook(_Release(module))
         else:

@@ -37,6 +37,8 @@ def trace(checkpoint: Path, folder: Path) -> None:
     from optimum.exporters.onnx import onnx_export_from_model
     from optimum.exporters.utils import DisableCompileContextManager
 
+    from ..source import optimum_configs  # noqa: F401, a process of its own has them yet to register
+
     found = named_weights(checkpoint)
     model = skeleton(found)
     fill(model, found.weights, large=False)

@@ -21,12 +21,13 @@ from nudge_onnx.export.support.progress import Progress
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint folder, and the model of a bundle that was made of it."""
+    """A checkpoint folder, the model of a bundle that was made of it, and the export's scratch folder."""
 
     checkpoint: Path
     bundle: Path
     record: ModelRecord
     tokenizer: Any
+    work: Path
 
 
 ExportTiny = Callable[..., Exported]
@@ -65,7 +66,7 @@ def export_tiny(tmp_path_factory: pytest.TempPathFactory) -> ExportTiny:
                 work=root / "work",
                 progress=Progress(),
             )
-            known[key] = Exported(folder, bundle, record, tokenizer)
+            known[key] = Exported(folder, bundle, record, tokenizer, root / "work")
         return known[key]
 
     return export

@@ -6,8 +6,8 @@ import importlib
 
 import onnx
 import pytest
+from architectures import tested
 from decoding import Decoder, largest_difference, whole_script
-from tiny import ARCHITECTURES, OTHER_HEADS
 
 from nudge_onnx.export.passes import rewrite
 from nudge_onnx.export.recipes import RECIPES
@@ -28,7 +28,7 @@ LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}
 YARN = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}}
 DYNAMIC = {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}
 
-CASES = [(name, {}) for name in (*ARCHITECTURES, *OTHER_HEADS)] + [
+CASES = [(name, {}) for name in tested("all", "heads")] + [
     ("llama", LLAMA3),
     ("llama", LINEAR),
     ("llama", YARN),
