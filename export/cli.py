@@ -59,7 +59,7 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
     "--context",
     type=click.IntRange(min=32),
     metavar="N",
-    help="Longest text in tokens, prompt and answer. Default: the model's own, at most 8,192.",
+    help="Longest text in tokens, prompt and answer. Default: the model's own, at most 32,768.",
 )
 @click.option("--name", help="Name of the bundle. Default: made from the models' names.")
 @click.option("--no-pass", "skipped", multiple=True, metavar="NAME", help="Leave out a graph pass; may be repeated.")

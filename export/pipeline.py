@@ -16,11 +16,12 @@ from nudge_onnx.errors import ExportError, SourceError
 from .bundle.record import Conversion, end_token_ids, export_model
 from .bundle.writer import Staging, check_target, file_records, staged
 from .recipes import PRECISION_OF_TARGET
-from .source.configuration import claimed_context, load_config
+from .source.configuration import load_config
 from .source.prompts import BASE_TEMPLATE, base_prompt, chat_prompt, looks_aligned, read_template
 from .source.sources import Checkpoint, fetch
 from .source.tokenizer_file import load_tokenizer, same_vocabulary, tokens_without_rows
 from .source.weight_names import wrapped_by
+from .support.memory import gibibytes, peak_memory
 from .support.progress import Progress
 
 __all__ = ["Request", "export"]
@@ -53,7 +54,7 @@ class Request:
     name: str | None = None
     skipped_passes: tuple[str, ...] = ()
     context: int | None = None
-    """Positions that each model reads at most; `None`: its own, and 8,192 where a table of positions is kept."""
+    """Positions that each model reads at most; `None`: its own, and 32,768 where a table of positions is kept."""
     allow_poor_parity: bool = False
     """Whether a graph may agree with PyTorch in less than half of the most likely tokens."""
     overwrite: bool = False
@@ -86,7 +87,10 @@ def export(request: Request, progress: Progress) -> Bundle:
             raise ExportError("policy 'token' needs one vocabulary, and these tokenizers differ; use --policy word")
         records = {role: _convert(role, model, request, staging, work, progress) for role, model in models.items()}
         with progress.step("bundle: checksums"):
-            staging.write_manifest(_manifest(request, records, shared, staging))
+            manifest = _manifest(request, records, shared, staging)
+            staging.write_manifest(manifest)
+    if manifest.peak_memory:
+        progress.note(f"peak memory {gibibytes(manifest.peak_memory)}")
     return Bundle.open(request.output)
 
 
@@ -132,14 +136,14 @@ def _convert(
         progress=progress,
     )
     _check_agreement(record, request, progress)
-    for remark in _remarks(record, model.config):
+    for remark in _remarks(record):
         progress.note(f"{role}: {remark}")
     return record
 
 
-def _remarks(record: ModelRecord, config: Any) -> Iterator[str]:
+def _remarks(record: ModelRecord) -> Iterator[str]:
     """What a user would not expect of this model."""
-    claimed = claimed_context(config)
+    claimed = record.claimed_context or 0
     if record.context_length < claimed:
         yield f"texts of up to {record.context_length:,} tokens, of {claimed:,} that the checkpoint speaks of"
     if record.precision.startswith("int") and record.float_weights and record.parameters:
@@ -168,5 +172,6 @@ def _manifest(request: Request, records: Mapping[str, ModelRecord], shared: bool
         defaults=request.defaults,
         shared_vocabulary=shared,
         exporter={library: version(library) for library in _LIBRARIES},
+        peak_memory=peak_memory(),
         files=file_records(staging.bundle),
     )

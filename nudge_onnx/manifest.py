@@ -139,6 +139,8 @@ class ModelRecord:
     source: Source
     io: GraphIO = field(default_factory=GraphIO)
     external_data: tuple[str, ...] = ()
+    claimed_context: int | None = None
+    """Positions that the checkpoint speaks of, where the bundle may read fewer; `None`: not known."""
     parameters: int | None = None
     float_weights: int | None = None
     """Weights of matrices and tables that are floats; `None`: not known."""
@@ -181,6 +183,8 @@ class Manifest:
     defaults: Defaults = field(default_factory=Defaults)
     shared_vocabulary: bool = False
     exporter: Mapping[str, str] = field(default_factory=dict)
+    peak_memory: int | None = None
+    """Bytes of memory that the export's processes held at their largest; `None`: not known."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format: str = FORMAT
     version: str = FORMAT_VERSION

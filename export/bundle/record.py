@@ -19,7 +19,7 @@ from ..passes.graph_editor import GraphEditor, LazyModel, lazily
 from ..quantise.weights import quantise, to_calibrate
 from ..recipes import INT8_CACHE, PROMPT_ATTENTION, RECIPES, Recipe
 from ..source.calibration_text import calibration_text
-from ..source.configuration import context_length, original_context
+from ..source.configuration import claimed_context, context_length, original_context
 from ..source.sources import Checkpoint
 from ..source.tokenizer_file import save_tokenizer
 from ..support.progress import Progress, Report
@@ -42,7 +42,7 @@ class Conversion:
     target: Target = "cpu"
     skipped_passes: Collection[str] = ()
     context: int | None = None
-    """Positions to read at most; `None`: the model's own, and 8,192 where a table of positions is kept."""
+    """Positions to read at most; `None`: the model's own, and 32,768 where a table of positions is kept."""
     trust_remote_code: bool = False
 
     @property
@@ -104,6 +104,7 @@ def export_model(
         parameters=measurement.parameters,
         float_weights=graph.float_weights,
         context_length=graph.context_length,
+        claimed_context=claimed_context(config),
         vocabulary_size=graph.vocabulary_size,
         end_token_ids=end_token_ids(checkpoint.folder, config, tokenizer),
         cache=graph.cache,

@@ -37,7 +37,7 @@ CACHE, LENGTHS, TABLES, POSITIONS, SCALES = slice(3, 5), slice(5, 7), slice(7, 9
 """Where the operator takes past key and value, positions before and in all, cosines and sines, the positions of the
 new rows, and the scales of a cache of codes."""
 
-CONTEXT_LIMIT = 8192
+CONTEXT_LIMIT = 32_768
 """Most positions that a rotary table holds unless more are asked for. A table costs 4 * head_size bytes a position and
 kind of layer: 64 MiB for 131,072 positions of Llama 2 7B, and as much for a very small model with such heads."""
 

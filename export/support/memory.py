@@ -1,13 +1,18 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, and how much it took."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["available_memory", "gibibytes"]
+__all__ = ["available_memory", "gibibytes", "peak_memory", "run"]
 
 _GROUPS = Path("/sys/fs/cgroup")
+
+_beside = 0
+"""The most that this process and one that it waited for held together."""
 
 
 def available_memory() -> int:
@@ -25,6 +30,35 @@ def available_memory() -> int:
 def gibibytes(count: float) -> str:
     """Bytes as a text of one decimal."""
     return f"{count / 2**30:.1f} GiB"
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a program, whose memory then counts for `peak_memory`."""
+    import psutil
+
+    global _beside
+    held = psutil.Process().memory_info().rss
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    _beside = max(_beside, held + (_largest("RUSAGE_CHILDREN") or 0))
+    return done
+
+
+def peak_memory() -> int | None:
+    """Bytes that this process, with the one it waited for, held in memory at its largest; `None`: not to be known here.
+
+    Files that are mapped into memory count, as far as they were read.
+    """
+    own = _largest("RUSAGE_SELF")
+    return None if own is None else max(own, _beside)
+
+
+def _largest(whose: str) -> int | None:
+    try:
+        import resource
+    except ImportError:  # there are none on Windows
+        return None
+    largest = resource.getrusage(getattr(resource, whose)).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
 
 
 def _limits() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Progress on stderr: one line for each step, with its seconds, and a bar within it on a terminal."""
+"""Progress on stderr: one line for each step, with its seconds; within it a bar on a terminal, and lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any, TextIO, TypeAlias
 from .interrupts import raise_if_interrupted
 
 __all__ = ["Progress", "Report", "unheard"]
+
+SECONDS_A_LINE = 15.0
+"""How often a long step says how far it is where there is no terminal."""
 
 Report: TypeAlias = Callable[[int, int], None]
 """`report(done, total)`: how much of a step is done. Called between two parts of it, where an export may be stopped."""
@@ -33,8 +36,8 @@ class Progress:
     def step(self, label: str, unit: str = "parts") -> Iterator[Report]:
         """Announce a step, and complete its line when it ends or fails.
 
-        What it yields is told how many of its parts are done; on a terminal a bar then shows it, with the rate and the
-        time that is left.
+        What it yields is told how many of its parts are done. A bar on a terminal, or a line now and then elsewhere,
+        then shows it with the rate and the time that is left.
         """
         start = time.perf_counter()
         raise_if_interrupted()
@@ -70,18 +73,24 @@ class Progress:
 
 
 class _Bar:
-    """A `Report` that draws itself over the line of its step, if that is on a terminal."""
+    """A `Report` that draws itself over the line of its step on a terminal, and below it elsewhere."""
 
     def __init__(self, stream: TextIO | None, label: str, unit: str) -> None:
         self._stream = stream
         self._label = label
         self._unit = unit
         self._bar: Any = None
+        self._started = self._said = time.perf_counter()
+        self._has_lines = False
 
     def __call__(self, done: int, total: int) -> None:
         raise_if_interrupted()
+        if self._stream is None:
+            return
         with contextlib.suppress(OSError, ValueError):
-            if self._bar is None and self._stream is not None and self._stream.isatty():
+            if not self._stream.isatty():
+                self._line(done, total)
+            elif self._bar is None:
                 from tqdm import tqdm
 
                 self._stream.write("\r")
@@ -92,10 +101,21 @@ class _Bar:
                 self._bar.total = total
                 self._bar.update(done - self._bar.n)
 
+    def _line(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self._said < SECONDS_A_LINE:
+            return
+        from tqdm import tqdm
+
+        meter = tqdm.format_meter(done, total, now - self._started, unit=f" {self._unit}", ncols=80)
+        self._stream.write(f"  {meter}\n" if self._has_lines else f"\n  {meter}\n")
+        self._stream.flush()
+        self._said, self._has_lines = now, True
+
     def close(self) -> bool:
-        """Take the bar away; returns whether there was one, which leaves an empty line."""
+        """Take the bar away; returns whether there was one, or lines, which leaves an empty line."""
         if self._bar is None:
-            return False
+            return self._has_lines
         with contextlib.suppress(OSError, ValueError):
             self._bar.close()
         return True

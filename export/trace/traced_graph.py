@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..source.configuration import TASK
 from ..source.loading import load_model
 from ..source.named_weights import named_weights, why_whole
 from ..support.faults import one_line, reraise_full_disk
-from ..support.memory import available_memory, gibibytes
+from ..support.memory import available_memory, gibibytes, run
 from ..support.quiet import quiet
 from ..support.scratch import fingerprint, once
 from ..weights import LazyTensor, weight_count
@@ -108,7 +107,7 @@ def _here(checkpoint: Path, folder: Path) -> str | None:
 def _apart(checkpoint: Path, folder: Path) -> str | None:
     """The same in a process of its own, whose memory is given back."""
     command = [sys.executable, "-W", "ignore", "-m", "nudge_onnx.export.trace.weightless", str(checkpoint), str(folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = run(command)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         reraise_full_disk(OSError(lines[-1] if lines else ""))

@@ -65,7 +65,7 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
         ("source", f"{source.name} ({source.kind}{', ' + source.revision if source.revision else ''})"),
         ("licence", source.licence or "not stated by its source"),
         ("model", f"{model.architecture}, {_millions(model.parameters)}vocabulary {model.vocabulary_size:,}"),
-        ("context", f"{model.context_length:,} tokens"),
+        ("context", _context(model)),
         ("precision", f"{model.precision}{_in_floats(model)}, {size / 1e6:,.1f} MB with its tokenizer"),
         ("cache", f"{model.cache.kind}, {model.cache.dtype}{_COPIED if model.cache.kind == 'growing' else ''}"),
         ("memory", _memory(bundle, model)),
@@ -85,6 +85,12 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
 
 def _here(row_bits: str | None) -> list[tuple[str, str]]:
     return [("on this CPU", READS_AHEAD[row_bits])] if row_bits else []
+
+
+def _context(model: ModelRecord) -> str:
+    claimed = model.claimed_context or 0
+    cut = f", of {claimed:,} that the checkpoint speaks of" if claimed > model.context_length else ""
+    return f"{model.context_length:,} tokens{cut}"
 
 
 def _memory(bundle: Bundle, model: ModelRecord) -> str:

@@ -22,6 +22,7 @@ from tiny import tiny_checkpoint, tiny_tokenizer
 
 import nudge_onnx
 from nudge_onnx.bundle import Bundle
+from nudge_onnx.commands.inspect import command as inspect
 from nudge_onnx.export.cli import main
 
 Pair = tuple[Path, Path]
@@ -91,6 +92,9 @@ def test_options_end_up_in_the_manifest(exported: tuple[Path, Result]) -> None:
     assert len(nudge.end_token_ids) == 2
     assert nudge.source.kind == "folder"
     assert manifest.exporter["torch"].startswith("2.")
+    # PyTorch alone takes more than 100 MiB.
+    assert manifest.peak_memory is not None
+    assert manifest.peak_memory > 100 * 2**20
 
 
 def test_the_result_is_json_on_stdout_and_progress_on_stderr(exported: tuple[Path, Result]) -> None:
@@ -100,7 +104,8 @@ def test_the_result_is_json_on_stdout_and_progress_on_stderr(exported: tuple[Pat
     assert summary["models"]["base"]["parity"]["top1_agreement"] > 0.9
     for step in ("download", "export", "passes", "quantisation to int8", "verification"):
         assert f"base: {step}" in summary["seconds"]
-    lines = result.stderr.splitlines()
+    *lines, peak = result.stderr.splitlines()
+    assert re.fullmatch(r"peak memory \d+\.\d GiB", peak)
     assert len(lines) == len(summary["seconds"])
     assert all(" ... " in line for line in lines)
     assert all(line.endswith(" s") for line in lines)
@@ -113,6 +118,8 @@ def test_a_bundle_reads_texts_as_long_as_was_asked(tiny_pair: Pair, tmp_path: Pa
     models = Bundle.open(tmp_path / "bundle").manifest.models
     assert {model.context_length for model in models.values()} == {200}
     assert "texts of up to 200 tokens, of 512" in result.stderr
+    shown = CliRunner().invoke(inspect, [str(tmp_path / "bundle")])
+    assert shown.output.count("200 tokens, of 512 that the checkpoint speaks of") == 2
     refused = export(tiny_pair, tmp_path / "other", "--context", "31")
     assert refused.exit_code == 2
     assert "31 is not in the range x>=32" in refused.stderr

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from nudge_onnx.errors import NudgeError
+from nudge_onnx.export.support import progress as progress_module
 from nudge_onnx.export.support.progress import Progress
 
 
@@ -64,3 +65,13 @@ def test_nobody_need_listen() -> None:
     stream = Terminal()
     stream.close()
     assert run(stream).seconds.keys() == {"base: quantisation"}
+
+
+def test_a_long_step_says_in_a_file_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "SECONDS_A_LINE", 0.0)
+    stream = io.StringIO()
+    progress = run(stream)
+    first, *within, last = stream.getvalue().splitlines()
+    assert first == "base: quantisation ... "
+    assert [re.search(r"(\d)/3 \[", line).group(1) for line in within] == ["0", "1", "2"]
+    assert last == f"base: quantisation ... {progress.seconds['base: quantisation']} s"
