@@ -7,22 +7,32 @@ BIN := $(VENV)/bin
 CACHE := .cache
 BASE := $(CACHE)/models/gemma-3-270m-q4_k_m.gguf
 NUDGE := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
+LARGE := $(CACHE)/models/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf
+MIDDLE := $(CACHE)/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf
 BUNDLES := fp32 int8 int4
 PROMPT ?= What are three good reasons to learn a second language?
 
-.PHONY: demo test test-fast test-processors test-arm64 check docs bundles bench clean
+.PHONY: demo demo-large test test-fast test-large test-processors test-arm64 check docs bundles bundles-large bench clean
 # A bundle that is there stays there, whatever else failed.
 .SECONDARY:
 
 demo: $(CACHE)/bundles/int8/nudge.json
 	$(BIN)/python demo/compare.py $(CACHE)/bundles/int8 "$(PROMPT)"
 
+# Two models of the ratio of sizes that the paper's pairs have: 1.2 GB to fetch, ten minutes to export on two cores.
+demo-large: $(CACHE)/bundles/large-int8/nudge.json
+	$(BIN)/python demo/compare.py $(CACHE)/bundles/large-int8 "$(PROMPT)"
+
 test: bundles $(VENV)/installed
-	$(BIN)/python -m coverage run -m pytest -m ""
+	$(BIN)/python -m coverage run -m pytest -m "not large"
 	@$(BIN)/python -m coverage report | tail -n 3
 
 test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not real and not slow"
+	$(BIN)/python -m pytest -m "not real and not slow and not large"
+
+# The tests on the large pair and on the pair with one vocabulary.
+test-large: $(CACHE)/bundles/large-int8/nudge.json $(CACHE)/bundles/shared-int8/nudge.json
+	$(BIN)/python -m pytest -m large
 
 # What differs by processor, as older ones than this machine's; `make test-processors ARGS=avx2` for one of them.
 test-processors: $(VENV)/installed
@@ -52,7 +62,11 @@ docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bundles: $(BUNDLES:%=$(CACHE)/bundles/%/nudge.json)
-	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(BASE) $(NUDGE) $(CACHE)/checkpoints
+	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(CACHE)/checkpoints base=$(BASE) nudge=$(NUDGE)
+
+# What the benchmarks of the large pair need; its base model unpacked takes 7 GB.
+bundles-large: $(patsubst %,$(CACHE)/bundles/large-%/nudge.json,int8 int4 int4-all)
+	@$(BIN)/python tests/link_checkpoints.py $(CACHE)/work $(CACHE)/checkpoints large=$(LARGE)
 
 # Every benchmark, an hour or so on two cores; `make bench ARGS=--quick` shows that all of them run.
 bench: bundles $(CACHE)/bundles/int4-all/nudge.json $(VENV)/bench
@@ -62,6 +76,15 @@ bench: bundles $(CACHE)/bundles/int4-all/nudge.json $(VENV)/bench
 $(CACHE)/bundles/%/nudge.json: | $(VENV)/installed $(CACHE)/pair.json
 	$(BIN)/nudge-export --base $(BASE) --nudge $(NUDGE) \
 	  --precision $* --output $(CACHE)/bundles/$* --work $(CACHE)/work --overwrite
+
+# Both models of these pairs are instruct models, the base model too: it is sure of more, and gamma higher than usual.
+$(CACHE)/bundles/large-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-large.json
+	$(BIN)/nudge-export --base $(LARGE) --nudge $(NUDGE) --gamma 0.7 \
+	  --precision $* --output $(CACHE)/bundles/large-$* --work $(CACHE)/work --overwrite
+
+$(CACHE)/bundles/shared-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-shared.json
+	$(BIN)/nudge-export --base $(LARGE) --nudge $(MIDDLE) --gamma 0.7 --policy token \
+	  --precision $* --output $(CACHE)/bundles/shared-$* --work $(CACHE)/work --overwrite
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -77,6 +100,12 @@ $(VENV)/bench: $(VENV)/installed
 $(CACHE)/pair.json: demo/fetch.py
 	@mkdir -p $(CACHE)
 	$(PYTHON) demo/fetch.py $(CACHE)/models > $@.part
+	@mv $@.part $@
+
+# By name, or make would not choose the rules above that need them.
+$(CACHE)/pair-large.json $(CACHE)/pair-shared.json: $(CACHE)/pair-%.json: demo/fetch.py
+	@mkdir -p $(CACHE)
+	$(PYTHON) demo/fetch.py $(CACHE)/models --pair $* > $@.part
 	@mv $@.part $@
 
 clean:

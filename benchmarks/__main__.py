@@ -11,13 +11,15 @@ from benchmarks.context import LENGTHS as CONTEXT_LENGTHS
 from benchmarks.context import context
 from benchmarks.decode import STEPS, decode
 from benchmarks.footprint import footprint
-from benchmarks.nudged import TOKENS, nudged, real_pair, scaled_pair
+from benchmarks.nudged import PAIRS, TOKENS, nudged
 from benchmarks.operators import operators
+from benchmarks.places import TITLES
 from benchmarks.prefill import LENGTHS as PREFILL_LENGTHS
 from benchmarks.prefill import prefill
 from benchmarks.quality import TOKENS as QUALITY_TOKENS
 from benchmarks.quality import quality
 from benchmarks.rows import REPEATS, rows
+from benchmarks.single import ROLES
 from benchmarks.step import step
 
 
@@ -40,6 +42,17 @@ def _measured(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None
 _only = click.option("--only", multiple=True, help="Take part of those whose title holds this; may be repeated.")
 
 
+_models = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(list(TITLES)),
+    default=ROLES,
+    show_default=True,
+    help="Which models; may be repeated. `make bundles-large` comes before the large one.",
+)
+
+
 @main.command("peers")
 @click.argument("names", nargs=-1, type=click.Choice(environments.NAMES))
 def peers_command(names: tuple[str, ...]) -> None:
@@ -52,28 +65,31 @@ def peers_command(names: tuple[str, ...]) -> None:
 @main.command("decode")
 @_measured(5)
 @_only
-def decode_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+@_models
+def decode_command(rounds: int, quick: bool, only: tuple[str, ...], models: tuple[str, ...]) -> None:
     """Single steps of each model alone."""
-    decode(1 if quick else rounds, only, 8 if quick else STEPS)
+    decode(1 if quick else rounds, only, 8 if quick else STEPS, models)
 
 
 @main.command("prefill")
 @_measured(3)
 @_only
-def prefill_command(rounds: int, quick: bool, only: tuple[str, ...]) -> None:
+@_models
+def prefill_command(rounds: int, quick: bool, only: tuple[str, ...], models: tuple[str, ...]) -> None:
     """Prompts of 64 to 1,024 tokens."""
-    prefill(1 if quick else rounds, only, (64, 128) if quick else PREFILL_LENGTHS)
+    prefill(1 if quick else rounds, only, (64, 128) if quick else PREFILL_LENGTHS, models)
 
 
 @main.command("nudged")
 @_measured(5)
-@click.option("--pair", "pairs", multiple=True, type=click.Choice(["real", "scaled"]), default=["real", "scaled"])
+@click.option(
+    "--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=["real", "large"], show_default=True
+)
 @click.option("--torch/--no-torch", default=True, help="Let transformers take part in the first round.")
 def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool) -> None:
-    """Whole answers of the real and of the cost-scaled pair."""
+    """Whole answers of the demo pair, of the large pair, or of the demo pair with a base model of scaled cost."""
     for pair in pairs:
-        made = real_pair() if pair == "real" else scaled_pair()
-        nudged(made, 1 if quick else rounds, 16 if quick else TOKENS, torch)
+        nudged(PAIRS[pair](), 1 if quick else rounds, 16 if quick else TOKENS, torch)
 
 
 @main.command("context")

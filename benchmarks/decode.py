@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.engines import Worker
 from benchmarks.models import VARIANTS
 from benchmarks.report import Report
-from benchmarks.single import ROLES, Goal, chosen, costs, plot_speeds, speeds
+from benchmarks.single import ROLES, Goal, chosen, costs, named, plot_speeds, speeds
 from benchmarks.texts import ids_of
 
 PROMPT, STEPS = 64, 64
@@ -32,16 +32,16 @@ median over rounds of what two engines took in the same round.
 """
 
 
-def decode(rounds: int, only: Sequence[str] = (), steps: int = STEPS) -> None:
+def decode(rounds: int, only: Sequence[str] = (), steps: int = STEPS, models: Sequence[str] = ROLES) -> None:
     """Measure single steps and write the results."""
-    report = Report("decode", "Decoding, one token at a time", ABOUT)
+    report = Report(named("decode", models), "Decoding, one token at a time", ABOUT)
 
     def cost(worker: Worker) -> float:
         seconds: float = worker.ask("decode", ids=ids, count=steps)["seconds"]
         return seconds
 
     medians = {}
-    for role in ROLES:
+    for role in models:
         ids = ids_of(role, PROMPT)
         samples = costs(role, chosen(only, DEFAULT), rounds, 1024, "decode", cost)
         medians[role] = speeds(report, role, samples, steps, GOALS)

@@ -16,7 +16,7 @@ import click
 
 from benchmarks import peers
 from benchmarks.models import Variant
-from benchmarks.places import PEERS, ROOT
+from benchmarks.places import PEERS, ROOT, role_of
 
 _ENVIRONMENT_OF = {"genai": "genai", "llamacpp": "llamacpp", "optimum": "optimum", "transformers": "transformers"}
 
@@ -83,7 +83,7 @@ def open_variant(variant: Variant, role: str, context: int) -> Worker:
     """A worker that has opened one model."""
     worker = Worker(variant.engine, variant.engine)
     try:
-        worker.ask("load", model=str(variant.model(role)), role=role, threads=cores(), context=context)
+        worker.ask("load", model=str(variant.model(role)), role=role_of(role), threads=cores(), context=context)
     except BaseException:
         worker.close()
         raise

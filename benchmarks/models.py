@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.making import genai_model, optimum_dynamic, optimum_export
-from benchmarks.places import BUNDLES, CHECKPOINTS, GGUF, there
+from benchmarks.places import CHECKPOINTS, GGUF, bundle_of, role_of, there
 
 # genai keeps its quantised weights in blocks of 32 with 8-bit activations by itself; said here so that it stays so.
 _BLOCKS = {"block_size": "32", "accuracy_level": "4"}
@@ -28,11 +28,11 @@ class Variant:
 
 
 def _ours(precision: str) -> Variant:
-    def model(_role: str) -> Path:
-        return there(BUNDLES / precision)
+    def model(role: str) -> Path:
+        return bundle_of(role, precision)
 
     def files(role: str) -> tuple[Path, ...]:
-        folder = model(role) / role
+        folder = model(role) / role_of(role)
         return tuple(file for file in folder.iterdir() if file.name != "tokenizer.json")
 
     blocks = {
@@ -105,7 +105,7 @@ VARIANTS = {
         Variant(
             "llamacpp",
             "llama.cpp",
-            "the GGUF itself: Q4_K_M (base), Q4_1 (nudging)",
+            "the GGUF itself: Q4_1 (SmolLM2), Q4_K_M (the others)",
             _gguf,
             lambda role: (_gguf(role),),
         ),

@@ -11,7 +11,7 @@ from benchmarks.models import VARIANTS
 from benchmarks.places import TITLES
 from benchmarks.report import Report
 from benchmarks.rounds import alternate
-from benchmarks.single import ROLES, Goal, chosen, kept, plot_speeds
+from benchmarks.single import ROLES, Goal, chosen, kept, named, plot_speeds
 from benchmarks.texts import ids_of
 
 LENGTHS = (64, 256, 1024)
@@ -32,11 +32,13 @@ The plot shows the longest prompt.
 """
 
 
-def prefill(rounds: int, only: Sequence[str] = (), lengths: Sequence[int] = LENGTHS) -> None:
+def prefill(
+    rounds: int, only: Sequence[str] = (), lengths: Sequence[int] = LENGTHS, models: Sequence[str] = ROLES
+) -> None:
     """Measure prompts and write the results."""
-    report = Report("prefill", "Prefill, reading a prompt", ABOUT)
+    report = Report(named("prefill", models), "Prefill, reading a prompt", ABOUT)
     longest = {}
-    for role in ROLES:
+    for role in models:
         titles = chosen(only, DEFAULT)
         with open_all([VARIANTS[title] for title in titles], role, max(lengths) + 64) as workers:
             by_length = {

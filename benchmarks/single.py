@@ -16,6 +16,7 @@ from benchmarks.report import Report
 from benchmarks.rounds import Ratio, Samples, alternate, ratio
 
 ROLES = ("base", "nudge")
+"""The models of the demo pair."""
 
 
 class Goal(NamedTuple):
@@ -32,6 +33,11 @@ def chosen(only: Sequence[str], default: Sequence[str]) -> list[str]:
     if not titles:
         raise click.ClickException(f"no variant is named {' or '.join(only)}; there are: {', '.join(VARIANTS)}")
     return titles
+
+
+def named(benchmark: str, models: Sequence[str]) -> str:
+    """The name of the results of some models."""
+    return benchmark if set(models) <= set(ROLES) else f"{benchmark}-{'-'.join(models)}"
 
 
 def costs(

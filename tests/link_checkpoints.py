@@ -1,4 +1,4 @@
-"""Unpack the demo pair where the tests on the real pair and the benchmarks look for it: WORK BASE NUDGE FOLDER."""
+"""Unpack GGUF files where the tests on the real pair and the benchmarks look for them: WORK FOLDER NAME=FILE ..."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from nudge_onnx.export.support.scratch import fingerprint, once
 
 def main() -> None:
     """Unpack what is not unpacked yet: an export itself reads the weights of GGUF files where they are."""
-    work, base, nudge, folder = map(Path, sys.argv[1:])
+    work, folder = map(Path, sys.argv[1:3])
     folder.mkdir(parents=True, exist_ok=True)
-    for role, source in (("base", base), ("nudge", nudge)):
-        link = folder / role
+    for argument in sys.argv[3:]:
+        name, _, file = argument.partition("=")
+        source, link = Path(file), folder / name
         link.unlink(missing_ok=True)
         whole = once(work / f"whole-{READING}-{fingerprint([source])}", partial(to_checkpoint, source))
         link.symlink_to(whole.resolve(), target_is_directory=True)
