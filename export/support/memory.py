@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,13 +34,15 @@ def gibibytes(count: float) -> str:
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a program, whose memory then counts for `peak_memory`."""
+    """Wait for a program whose last line of output is its own `peak_memory`, which then counts for that of this one."""
     import psutil
 
     global _beside
     held = psutil.Process().memory_info().rss
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    _beside = max(_beside, held + (_largest("RUSAGE_CHILDREN") or 0))
+    said = done.stdout.split()
+    if said and said[-1].isdecimal():
+        _beside = max(_beside, held + int(said[-1]))
     return done
 
 
@@ -48,16 +51,21 @@ def peak_memory() -> int | None:
 
     Files that are mapped into memory count, as far as they were read.
     """
-    own = _largest("RUSAGE_SELF")
+    own = _own_peak()
     return None if own is None else max(own, _beside)
 
 
-def _largest(whose: str) -> int | None:
+def _own_peak() -> int | None:
+    # What Linux gives as a resource is at least what the program held that started this one.
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # there are none on Windows
         return None
-    largest = resource.getrusage(getattr(resource, whose)).ru_maxrss
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
 
 

@@ -25,6 +25,7 @@ from ..source.configuration import TASK
 from ..source.named_weights import named_weights
 from ..source.skeleton import fill, is_large, skeleton
 from ..support.faults import one_line
+from ..support.memory import peak_memory
 from ..support.quiet import quiet
 
 __all__ = ["GRAPH", "WEIGHTS", "trace"]
@@ -120,13 +121,14 @@ def _refused(folder: Path, weights: dict[str, tuple[str, bool]]) -> str | None:
 
 
 def main() -> None:
-    """The program; its last line on stderr is the reason of a failure."""
+    """The program; its last line on stderr is the reason of a failure, that on stdout what memory it took."""
     checkpoint, folder = map(Path, sys.argv[1:])
     try:
         trace(checkpoint, folder)
     except Exception as error:  # whatever it is, the model is then traced with its weights
         print(one_line(error), file=sys.stderr)
         sys.exit(1)
+    print(peak_memory() or "")
 
 
 if __name__ == "__main__":
