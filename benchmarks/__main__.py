@@ -87,7 +87,7 @@ def prefill_command(rounds: int, quick: bool, only: tuple[str, ...], models: tup
 )
 @click.option("--torch/--no-torch", default=True, help="Let transformers take part in the first round.")
 def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool) -> None:
-    """Whole answers of the demo pair, of the large pair, or of the demo pair with a base model of scaled cost."""
+    """Whole answers of the demo pair and of the large pair."""
     for pair in pairs:
         nudged(PAIRS[pair](), 1 if quick else rounds, 16 if quick else TOKENS, torch)
 

@@ -44,11 +44,6 @@ def _ours(precision: str) -> Variant:
     return Variant("ours", f"nudge-onnx {precision}", blocks[precision], model, files)
 
 
-def genai_int8(checkpoint: Path, role: str, title: str) -> Path:
-    """What genai's builder makes of a checkpoint in int8."""
-    return genai_model(checkpoint, role, title, "int8", _BLOCKS)
-
-
 def _genai(title: str, precision: str, weights: str, **options: str) -> Variant:
     def model(role: str) -> Path:
         return genai_model(there(CHECKPOINTS / role), role, title, precision, options)

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import Worker, cores
-from benchmarks.models import VARIANTS, genai_int8
+from benchmarks.models import VARIANTS
 from benchmarks.places import CHECKPOINTS, bundle_of, there
 from benchmarks.plots import bars, panels
 from benchmarks.report import Report
 from benchmarks.rounds import Samples, turned
-from benchmarks.scaled_pair import EXTRA_LAYERS, scaled_bundle, scaled_checkpoint
 from benchmarks.single import Goal, kept
 from benchmarks.texts import PROMPTS
 from nudge_onnx.bundle import Bundle
@@ -75,31 +74,13 @@ def real_pair() -> Pair:
     )
 
 
-def scaled_pair() -> Pair:
-    """The demo pair with a base model of the paper's relative cost."""
-    base = scaled_checkpoint()
-    return Pair(
-        "nudged-scaled",
-        "Nudging, the cost-scaled pair",
-        f"The same pair, whose base model has {EXTRA_LAYERS} more layers that do all the work of a layer and change "
-        "nothing: it writes the same words with the same certainty as Gemma-3-270m, at the ratio of costs of the "
-        "paper's pairs (7 to 14 to 1). It stands for them, and is none of them: what a larger model would write, and "
-        "how often it would agree, is not shown here.",
-        scaled_bundle("int8"),
-        {"base": genai_int8(base, "base", "scaled int8"), "nudge": VARIANTS["genai int8"].model("nudge")},
-        {"base": base, "nudge": there(CHECKPOINTS / "nudge")},
-        1.0,
-        7.0,
-    )
-
-
 def large_pair() -> Pair:
     """A base model of the paper's relative size."""
     return Pair(
         "nudged-large",
         "Nudging, the large pair",
         "Qwen2.5-Coder-1.5B-Instruct nudged by SmolLM2-135M-Instruct, 13 to 1 in weights as the paper's pairs. "
-        "Both are instruct models: the base model is surer than a pretrained one, and gamma higher.",
+        "Both are instruct models, but the base model reads a plain prompt; at a gamma of 0.3 an eighth is nudged.",
         bundle_of("large", "int8"),
         {role: VARIANTS["genai int8"].model(model) for role, model in (("base", "large"), ("nudge", "nudge"))},
         {"base": there(CHECKPOINTS / "large"), "nudge": there(CHECKPOINTS / "nudge")},
@@ -109,7 +90,7 @@ def large_pair() -> Pair:
     )
 
 
-PAIRS: Mapping[str, Callable[[], Pair]] = {"real": real_pair, "large": large_pair, "scaled": scaled_pair}
+PAIRS: Mapping[str, Callable[[], Pair]] = {"real": real_pair, "large": large_pair}
 """What makes each pair ready to be measured."""
 
 

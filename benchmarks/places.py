@@ -11,10 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BUNDLES = ROOT / ".cache" / "bundles"
 CHECKPOINTS = ROOT / ".cache" / "checkpoints"
-EXPORTS = ROOT / ".cache" / "work"
 PEERS = ROOT / ".cache" / "peers"
 MADE = ROOT / ".cache" / "benchmarks"
-"""Models that only the benchmarks need: those of peers, and the cost-scaled pair."""
+"""Models that only the benchmarks need: those of peers."""
 GGUF = {
     "base": ROOT / ".cache" / "models" / "gemma-3-270m-q4_k_m.gguf",
     "nudge": ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -26,6 +26,8 @@ def save(model: LazyModel, folder: Path) -> tuple[str, ...]:
     """Write `model.onnx` into the folder of the model's data file, which is closed; returns the files beside it."""
     data = model.data
     assert data is not None  # the caller opened it
+    # A trace without weights lists them behind the rest. The bundle is the same, to the byte, whatever way it was made.
+    model.graph.initializer.sort(key=lambda tensor: tensor.name)
     graph = GraphEditor(model)
     inline = sum(map(_nbytes, model.graph.initializer)) <= _INLINE_LIMIT
     for tensor in model.graph.initializer:

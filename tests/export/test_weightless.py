@@ -15,9 +15,15 @@ from onnx import numpy_helper
 from tiny import tiny_checkpoint
 
 from nudge_onnx.errors import ExportError
+from nudge_onnx.export.bundle.record import Conversion, export_model
 from nudge_onnx.export.passes.graph_editor import GraphEditor, in_memory
+from nudge_onnx.export.source.configuration import load_config
 from nudge_onnx.export.source.named_weights import named_weights
+from nudge_onnx.export.source.prompts import base_prompt
 from nudge_onnx.export.source.skeleton import fill, skeleton
+from nudge_onnx.export.source.sources import fetch
+from nudge_onnx.export.source.tokenizer_file import load_tokenizer
+from nudge_onnx.export.support.progress import Progress
 from nudge_onnx.export.trace import traced_graph as module
 from nudge_onnx.export.trace import weightless
 from nudge_onnx.export.trace.torch_reference import TorchReference
@@ -59,6 +65,35 @@ def test_pytorch_says_the_same_with_weights_that_are_read_as_they_are_needed(arc
         with torch.inference_mode():
             expected = model(torch.tensor([text]), use_cache=False).logits[0, -20:].numpy()
         assert np.abs(found - expected).max() < 1e-4 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "int4-all"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2"])
+def test_the_bundle_is_to_the_byte_the_one_that_is_made_with_the_weights(
+    architecture: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "model", architecture, scale=3.0, tied=architecture == "gemma3")
+
+    def files(name: str) -> dict[str, bytes]:
+        export_model(
+            fetch(str(checkpoint), tmp_path),
+            load_config(checkpoint),
+            load_tokenizer(checkpoint),
+            base_prompt(),
+            Conversion("base", precision),
+            bundle=tmp_path / name,
+            work=tmp_path / f"{name}-work",
+            progress=Progress(),
+        )
+        return {path.name: path.read_bytes() for path in (tmp_path / name / "base").iterdir()}
+
+    alone = files("alone")
+    refuse(monkeypatch)
+    whole = files("whole")
+    assert list((tmp_path / "alone-work").glob("graph-*/weights.json"))
+    assert not list((tmp_path / "whole-work").glob("graph-*/weights.json"))
+    assert alone.keys() == whole.keys()
+    assert [name for name in alone if alone[name] != whole[name]] == []
 
 
 def test_a_process_of_its_own_traces_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
