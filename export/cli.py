@@ -67,7 +67,7 @@ _NEEDED = ("torch", "transformers", "optimum.onnxruntime", "onnx", "gguf", "onnx
     "--work",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Keep intermediate graphs here: another precision of the same models is quicker.",
+    help="Keep intermediate results here: another precision is quicker, and an export that was killed goes on.",
 )
 @click.option(
     "--allow-poor-parity",

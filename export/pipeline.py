@@ -59,7 +59,8 @@ class Request:
     """Whether a graph may agree with PyTorch in less than half of the most likely tokens."""
     overwrite: bool = False
     work: Path | None = None
-    """Folder that keeps unpacked checkpoints and Optimum's graphs for further exports; `None` throws them away."""
+    """Folder that keeps unpacked checkpoints and Optimum's graphs for further exports, and what is finished of a model;
+    `None` throws them away."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def _convert(
         bundle=staging.bundle,
         work=work,
         progress=progress,
+        keep=request.work is not None,
     )
     _check_agreement(record, request, progress)
     for remark in _remarks(record):

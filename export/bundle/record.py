@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +24,9 @@ from ..source.calibration_text import calibration_text
 from ..source.configuration import claimed_context, context_length, original_context
 from ..source.sources import Checkpoint
 from ..source.tokenizer_file import save_tokenizer
+from ..support.journal import Journal
 from ..support.progress import Progress, Report
+from ..support.scratch import fingerprint
 from ..trace.torch_reference import TorchReference
 from ..trace.traced_graph import traced_graph
 from ..weights import DataFile
@@ -74,16 +78,20 @@ def export_model(
     bundle: Path,
     work: Path,
     progress: Progress,
+    keep: bool = False,
 ) -> ModelRecord:
     """Write graph and tokenizer of one model below `bundle/<role>/` and return its record.
 
-    `config` is the text model's. Intermediate files go to `work`. Raises `ExportError` if the checkpoint cannot be
-    exported or the result is not the same function.
+    `config` is the text model's. Intermediate files go to `work`. With `keep` these are also the finished parts of a
+    graph, for as long as the rest is not: an export that was killed goes on there. Raises `ExportError` if the
+    checkpoint cannot be exported or the result is not the same function.
     """
     role, trust = conversion.role, conversion.trust_remote_code
     with progress.step(f"{role}: export"):
         traced = traced_graph(checkpoint.folder, work, trust_remote_code=trust, note=progress.note)
-    graph = _write_graph(traced, config, tokenizer, conversion, folder=bundle / role, progress=progress)
+    text = tokenizer.encode(calibration_text(), verbose=False)
+    journal = Journal(_unfinished(checkpoint.folder, conversion, text, work) if keep else None)
+    graph = _write_graph(traced, config, text, conversion, journal, folder=bundle / role, progress=progress)
     save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
     with progress.step(f"{role}: verification") as report:
         measurement = _measure(
@@ -95,6 +103,7 @@ def export_model(
             report,
         )
         check(measurement, conversion.precision)
+    journal.clear()
     return ModelRecord(
         graph=f"{role}/model.onnx",
         external_data=tuple(f"{role}/{file}" for file in graph.files),
@@ -134,17 +143,44 @@ def end_token_ids(checkpoint: Path, config: Any, tokenizer: Any) -> tuple[int, .
     return tuple(sorted(token for token in ids if 0 <= token < config.vocab_size))
 
 
+def _unfinished(checkpoint: Path, conversion: Conversion, text: Sequence[int], work: Path) -> Path:
+    """Where an export keeps what is finished of a graph: another place for all that would make another graph."""
+    settings = (
+        conversion.precision,
+        conversion.target,
+        sorted(conversion.skipped_passes),
+        conversion.context,
+        list(text),
+    )
+    mark = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    return work / f"unfinished-{fingerprint(path for path in checkpoint.iterdir() if path.is_file())}-{mark}"
+
+
 def _write_graph(
-    traced: LazyModel, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
+    traced: LazyModel,
+    config: Any,
+    text: Sequence[int],
+    conversion: Conversion,
+    journal: Journal,
+    *,
+    folder: Path,
+    progress: Progress,
 ) -> _WrittenGraph:
     folder.mkdir(parents=True, exist_ok=True)
     with closing(DataFile(folder / DATA)) as data:
         model = replace(traced, data=data)
-        return _write(model, config, tokenizer, conversion, folder=folder, progress=progress)
+        return _write(model, config, text, conversion, journal, folder=folder, progress=progress)
 
 
 def _write(
-    model: LazyModel, config: Any, tokenizer: Any, conversion: Conversion, *, folder: Path, progress: Progress
+    model: LazyModel,
+    config: Any,
+    text: Sequence[int],
+    conversion: Conversion,
+    journal: Journal,
+    *,
+    folder: Path,
+    progress: Progress,
 ) -> _WrittenGraph:
     role, recipe = conversion.role, conversion.recipe
     with progress.step(f"{role}: passes"):
@@ -152,8 +188,7 @@ def _write(
     applied = result.applied
     own = context_length(config)
     configured = min(own, conversion.context or own)
-    text = tokenizer.encode(calibration_text(), verbose=False)
-    calibration = Calibration(text, window=min(WINDOW, configured))
+    calibration = Calibration(text, window=min(WINDOW, configured), journal=journal)
     peaks: dict[str, Any] = {}
     inputs: Iterable[Mapping[str, Any]] = ()
     kept = INT8_CACHE in recipe.finishing
@@ -168,7 +203,8 @@ def _write(
             applied += smooth(model, sizes)
     if recipe.precision != "fp32":
         with progress.step(f"{role}: quantisation to {recipe.precision}", "matrices") as report:
-            model = lazily(quantise(model, recipe.precision, inputs=inputs, report=report), model.data)
+            quantised = quantise(model, recipe.precision, inputs=inputs, report=report, journal=journal)
+            model = lazily(quantised, model.data)
     applied += finish(model, recipe.finishing, peaks=peaks if kept else None)
     graph = _WrittenGraph(
         io=graph_io(model.proto, result.logits_rows),

@@ -6,9 +6,8 @@ memory is set by one layer and not by their number.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from onnx import helper
 
 from ..passes.graph_editor import CONTRIB, GraphEditor, LazyModel, Model, Node, reads
 from ..passes.int8_cache import cached_values, reach
+from ..support.journal import Arrays, Journal
 from ..support.progress import Report, unheard
 from ..weights import Floats, LazyTensor
 from .layers import Values, part_of, stages
@@ -26,6 +26,40 @@ WINDOW = 512
 """Tokens to read at once where a model's context has room for them."""
 
 
+_NO_ROWS: Floats = np.empty((0, 0), np.float32)
+
+_REACHED = "calibration"
+"""The name in a journal of what is known behind the last layer that was read."""
+
+
+@dataclass
+class _State:
+    """What is known behind so many layers."""
+
+    windows: list[Values]
+    layers: int = 0
+    squares: dict[str, Any] = field(default_factory=dict)
+    """Sums over the text of each channel's squares."""
+    peaks: dict[str, Floats] = field(default_factory=dict)
+
+    def kept(self) -> Arrays:
+        """As a journal takes it."""
+        arrays: Arrays = {"layers": np.array(self.layers)}
+        for number, window in enumerate(self.windows):
+            arrays |= {f"{number} {name}": array for name, array in window.items()}
+        arrays |= {f"squares {name}": total for name, total in self.squares.items()}
+        return arrays | {f"peaks {name}": peak for name, peak in self.peaks.items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        """The state that was `kept`."""
+        self.layers = int(arrays.pop("layers"))
+        self.windows[:] = [{} for _ in self.windows]
+        for key, array in arrays.items():
+            kind, _, name = key.partition(" ")
+            place: Any = {"squares": self.squares, "peaks": self.peaks}.get(kind)
+            (self.windows[int(kind)] if place is None else place)[name] = array
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A text that graphs read."""
@@ -33,6 +67,8 @@ class Calibration:
     ids: Sequence[int]
     window: int = WINDOW
     """Tokens read at once, from an empty cache; at most the model's context."""
+    journal: Journal = field(default_factory=Journal)
+    """Keeps what is known behind each layer; reading the same graph again goes on from there."""
 
     def observe(
         self, model: Model, values: Collection[str], peaks: dict[str, Floats] | None = None, report: Report = unheard
@@ -40,20 +76,24 @@ class Calibration:
         """What the named values [..., hidden] hold, [tokens, hidden] each, layer by layer.
 
         `peaks` gets how far keys and values reach meanwhile (see `cache_peaks`). The model may be edited while it is
-        read, as long as the edits are not swept.
+        read, as long as the edits are not swept. Of layers that a journal remembers, values hold no rows: what was to
+        be made of them is in the journal as well.
         """
         graph = GraphEditor(
             LazyModel(model.proto, dict(model.lazy), model.data) if isinstance(model, LazyModel) else model
         )
         turned = cached_values(graph)
-        for windows in self._layers(graph, {*values, *turned}, report):
-            seen = defaultdict(list)
+        state = _State([])
+        if peaks is not None:
+            state.peaks = peaks
+        for made, windows in self._layers(graph, {*values, *turned}, state, report):
+            seen: dict[str, list[Floats]] = {name: [] for name in sorted(made & set(values))}
             for arrays in windows:
-                for name in arrays.keys() & set(values):
+                for name in seen:
                     seen[name].append(arrays[name].reshape(-1, arrays[name].shape[-1]))
                 if peaks is not None:
                     _widen(peaks, arrays, turned)
-            yield {name: np.concatenate(parts) for name, parts in seen.items()}
+            yield {name: np.concatenate(parts) if parts else _NO_ROWS for name, parts in seen.items()}
 
     def sizes(
         self, model: Model, values: Collection[str], report: Report = unheard
@@ -64,16 +104,15 @@ class Calibration:
         """
         graph = GraphEditor(model)
         turned = cached_values(graph)
-        squares: dict[str, Any] = defaultdict(float)
-        peaks: dict[str, Floats] = {}
-        for windows in self._layers(graph, {*values, *turned}, report):
+        state = _State([])
+        for _, windows in self._layers(graph, {*values, *turned}, state, report):
             for arrays in windows:
                 for name in arrays.keys() & set(values):
-                    array = arrays[name]
-                    squares[name] += np.square(array, dtype=np.float64).reshape(-1, array.shape[-1]).sum(axis=0)
-                _widen(peaks, arrays, turned)
-        sizes = {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in squares.items()}
-        return sizes, peaks
+                    rows = np.square(arrays[name], dtype=np.float64).reshape(-1, arrays[name].shape[-1])
+                    state.squares[name] = state.squares.get(name, 0.0) + rows.sum(axis=0)
+                _widen(state.peaks, arrays, turned)
+        sizes = {name: np.sqrt(total / len(self.ids)).astype(np.float32) for name, total in state.squares.items()}
+        return sizes, state.peaks
 
     def cache_peaks(self, model: Model, report: Report = unheard) -> dict[str, Floats]:
         """How far keys and values reach (see `int8_cache`), [heads, head_size] each.
@@ -82,16 +121,31 @@ class Calibration:
         """
         return self.sizes(model, (), report)[1]
 
-    def _layers(self, graph: GraphEditor, values: set[str], report: Report) -> Iterator[Iterator[Values]]:
-        """For each layer, the named values that it makes, window by window. Each iterator is to be read to its end."""
+    def _layers(
+        self, graph: GraphEditor, values: set[str], state: _State, report: Report
+    ) -> Iterator[tuple[set[str], Iterator[Values]]]:
+        """For each layer, names of the values that it makes, and the values, window by window.
+
+        Each iterator is to be read to its end. It has none for layers behind which the journal knows the `state`.
+        """
         if not values:
             return
-        known = [_fed(graph, self.ids[at : at + self.window]) for at in range(0, len(self.ids), self.window)]
+        known = state.windows
+        known += [_fed(graph, self.ids[at : at + self.window]) for at in range(0, len(self.ids), self.window)]
         parts = list(stages(graph, values, known[0].keys()))
         needed = [{name for node in nodes for name in reads(node)} for nodes in parts]
+        if (kept := self.journal.get(_REACHED)) is not None:
+            state.restore(kept)
         for index, nodes in enumerate(parts):
             report(index, len(parts))
-            yield _run(graph, nodes, known, values, set().union(*needed[index + 1 :]))
+            made = {name for node in nodes for name in node.output} & values
+            if index < state.layers:
+                yield made, iter(())
+                continue
+            yield made, _run(graph, nodes, known, values, set().union(*needed[index + 1 :]))
+            state.layers = index + 1
+            if self.journal.keeps:
+                self.journal.put(_REACHED, state.kept())
 
 
 def _widen(peaks: dict[str, Floats], arrays: Mapping[str, Any], turned: Mapping[str, Any]) -> None:

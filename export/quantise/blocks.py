@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,18 @@ class Blocks:
     def size(self) -> int:
         """Weights in a block."""
         return int(self.codes.shape[-1]) * 8 // self.bits
+
+    def kept(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays by name, as a journal takes them."""
+        named = {"bits": np.array(self.bits), "codes": self.codes, "scales": self.scales}
+        named |= {} if self.zero_points is None else {"zero_points": self.zero_points}
+        return named | ({} if self.offsets is None else {"offsets": self.offsets})
+
+    @classmethod
+    def restored(cls, kept: Mapping[str, npt.NDArray[Any]]) -> Blocks:
+        """The matrix whose arrays were `kept`."""
+        arrays = {name: array for name, array in kept.items() if name != "bits"}
+        return cls(bits=int(kept["bits"]), **arrays)
 
 
 @dataclass(frozen=True)

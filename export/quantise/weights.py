@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 
 from nudge_onnx.choices import Precision
+from nudge_onnx.errors import ExportError
 
 from ..passes.graph_editor import CONTRIB, GraphEditor, Model, Node, in_memory
 from ..passes.head import find_head
 from ..passes.last_rows import before_rows
 from ..passes.shared_embedding import SharedEmbedding, find_shared_embedding
+from ..support.journal import Journal
 from ..support.progress import Report, unheard
 from ..weights import Tensor
 from .blocks import BLOCK, Blocks, Floats, quantise_rows
@@ -41,6 +43,7 @@ def quantise(
     accuracy_level: int = _INT8_KERNEL,
     inputs: Iterable[Mapping[str, Floats]] = (),
     report: Report = unheard,
+    journal: Journal | None = None,
 ) -> Model:
     """Bring a rewritten graph to a precision; `model` is edited in place and returned.
 
@@ -50,7 +53,8 @@ def quantise(
     sixteen levels (a GGUF file's Q4_0, Q4_1, Q4_K) stay in them, those of more levels get eight bits. Of the others,
     `sensitive_products` get eight bits too, and the rest is rounded by what it does to `inputs`: for each of the
     values that `to_calibrate` names, [tokens, hidden] as they occur; without them, weight by weight. Several mappings
-    are taken one after the other, and their matrices with them, so that not all need be in memory. Under `int4-all`
+    are taken one after the other, and their matrices with them, so that not all need be in memory. A matrix that
+    `journal` remembers is not rounded again. Under `int4-all`
     every matrix gets four bits so, the head too. An embedding with a table of its own gets eight bits; four under
     `int4` where it was in blocks of sixteen levels before, and under `int4-all`.
     """
@@ -66,7 +70,14 @@ def quantise(
     products = _products(graph)
     for done, (node, seen) in enumerate(_in_turn(graph, products, inputs)):
         report(done, len(products))
-        matrix = graph.held(node.input[1])
+        weight = node.input[1]
+        matrix = graph.held(weight)
+        kept = journal.get(weight) if journal is not None else None
+        if kept is not None:
+            _replace(graph, node, Blocks.restored(kept), len(matrix), accuracy_level)
+            continue
+        if seen is not None and not len(seen):
+            raise ExportError(f"what was kept of an export that did not end lacks {weight}; choose another --work")
         if precision == "int4-all":
             blocks = all_four_bits(matrix, seen)
         elif precision == "int8":
@@ -76,9 +87,11 @@ def quantise(
         else:
             blocks = four_bits(matrix, seen, sensitive=id(node) in sensitive)
         # Offsets need whole blocks of an input, and neither a Gemm nor the embedding's operator has room for them.
-        embedded = find_shared_embedding(graph, node.input[1]) is not None
+        embedded = find_shared_embedding(graph, weight) is not None
         if blocks.offsets is not None and (node.op_type == "Gemm" or embedded or len(matrix) % BLOCK):
             blocks = quantise_rows(matrix.T, 8)
+        if journal is not None:
+            journal.put(weight, blocks.kept())
         _replace(graph, node, blocks, len(matrix), accuracy_level)
     quantise_table(graph, _OF_TABLE[precision])
     graph.sweep()
