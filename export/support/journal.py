@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .faults import full_disk, is_full_disk
+
 __all__ = ["Arrays", "Journal"]
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -61,9 +63,11 @@ class Journal:
                 numbered = {f"a{number}": array for number, array in enumerate(arrays.values())}
                 np.savez(stream, **{_NAMES: np.array(json.dumps(list(arrays)))}, **numbered)  # type: ignore[arg-type]
             Path(beside).replace(self._file(self._folder, name))
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 Path(beside).unlink()
+            if isinstance(error, OSError) and is_full_disk(error):
+                raise full_disk(self._folder.parent) from error
             raise
 
     def clear(self) -> None:

@@ -24,6 +24,7 @@ import nudge_onnx
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.commands.inspect import command as inspect
 from nudge_onnx.export.cli import main
+from nudge_onnx.export.weights import DataFile
 
 Pair = tuple[Path, Path]
 
@@ -246,6 +247,28 @@ def test_a_checkpoint_with_code_of_its_own_is_not_run(tiny_pair: Pair, tmp_path:
     line = error_line(export((base, tiny_pair[1]), tmp_path / "bundle"), tmp_path / "bundle")
     assert "allow it with --trust-remote-code" in line
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4-all"])
+@pytest.mark.parametrize("written", [0, 1, 9])
+def test_a_disk_that_fills_behind_some_layers_is_one_line(
+    written: int, precision: str, tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, count = DataFile.append, []
+
+    def until_full(file: DataFile, *args: Any) -> Any:
+        count.append(file)
+        if len(count) > written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(file, *args)
+
+    monkeypatch.setattr(DataFile, "append", until_full)
+    output = tmp_path / "out" / "bundle"
+    output.parent.mkdir()
+    line = error_line(export(tiny_pair, output, "--precision", precision), output)
+    assert f"the disk of {output.parent} is full" in line
+    assert len(count) == written + 1
+    assert list(output.parent.iterdir()) == []
 
 
 def test_a_full_disk_is_one_line(tiny_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
