@@ -28,8 +28,12 @@ class Goal(NamedTuple):
 
 
 def chosen(only: Sequence[str], default: Sequence[str]) -> list[str]:
-    """Titles of variants: those that a user names by a part of the title, else the default."""
-    titles = [title for title in VARIANTS if any(part in title for part in only)] if only else list(default)
+    """Titles of variants: those that a user names, whole or by a part, else the default."""
+
+    def is_named(title: str) -> bool:
+        return any(title == part if part in VARIANTS else part in title for part in only)
+
+    titles = [title for title in VARIANTS if is_named(title)] if only else list(default)
     if not titles:
         raise click.ClickException(f"no variant is named {' or '.join(only)}; there are: {', '.join(VARIANTS)}")
     return titles
