@@ -39,7 +39,7 @@ def _measured(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None
     return add
 
 
-_only = click.option("--only", multiple=True, help="A title, or a part of some, to measure these alone; may be repeated.")
+_only = click.option("--only", multiple=True, help="Measure these alone: a title, or a part of some; may be repeated.")
 
 
 _models = click.option(

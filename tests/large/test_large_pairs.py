@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tokenizers import Tokenizer
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.runtime.inference.decoder import Decoder
@@ -70,18 +71,24 @@ def test_an_ensemble_takes_what_both_models_find_likely(lm: NudgedLM) -> None:
         assert lm.bundle.manifest.defaults.policy == "word"
         return
     decoders = {role: Decoder(open_model(lm.bundle, role, ["cpu"])) for role in ("base", "nudge")}
+    record = lm.bundle.manifest.models["base"]
+    tokenizer = Tokenizer.from_file(str(lm.bundle.path(record.tokenizer)))
     for prompt in PROMPTS[:3]:
-        answer = lm.generate(prompt, mode="ensemble", max_new_tokens=12)
-        ids = [token for piece in answer.pieces for token in piece.ids]
-        assert len(ids) == 12
         messages = [{"role": "user", "content": prompt}]
-        rows = {role: lm.prompt(role, messages).ids for role in decoders}
-        for token in ids:
-            mean = sum(_probabilities(decoders[role], read) for role, read in rows.items()) / 2
-            assert int(mean.argmax()) == token
-            rows = {role: [token] for role in rows}
+        read = {role: lm.prompt(role, messages).ids for role in decoders}
+        written: list[int] = []
+        while len(written) < 12:
+            mean = sum(_probabilities(decoder, read[role]) for role, decoder in decoders.items()) / 2
+            token = int(mean.argmax())
+            if token in record.end_token_ids:
+                break
+            written.append(token)
+            read = {role: [token] for role in read}
         for decoder in decoders.values():
             decoder.rewind(0)
+        assert len(written) > 3
+        answer = lm.generate(prompt, mode="ensemble", max_new_tokens=12)
+        assert answer.text == tokenizer.decode(written, skip_special_tokens=False)
 
 
 def _probabilities(decoder: Decoder, ids: list[int]) -> npt.NDArray[np.float64]:
