@@ -32,9 +32,10 @@ test: bundles $(VENV)/installed
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not real and not slow and not large"
 
-# The tests on the large pair and on the pair with one vocabulary.
-test-large: $(CACHE)/bundles/large-int8/nudge.json $(CACHE)/bundles/shared-int8/nudge.json
-	$(BIN)/python -m pytest -m large
+# The tests on the large pair and on the pair with one vocabulary; `make test-large PAIRS=middle` on one between.
+PAIRS ?= large shared
+test-large: $(PAIRS:%=$(CACHE)/bundles/%-int8/nudge.json)
+	NUDGE_LARGE_PAIRS="$(PAIRS)" $(BIN)/python -m pytest -m large
 
 # What differs by processor, as older ones than this machine's; `make test-processors ARGS=avx2` for one of them.
 test-processors: $(VENV)/installed
@@ -84,6 +85,10 @@ $(CACHE)/bundles/large-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-large.jso
 	$(BIN)/nudge-export --base $(LARGE) --nudge $(NUDGE) --gamma 0.3 \
 	  --precision $* --output $(CACHE)/bundles/large-$* --work $(CACHE)/work --overwrite
 
+$(CACHE)/bundles/middle-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-middle.json
+	$(BIN)/nudge-export --base $(MIDDLE) --nudge $(NUDGE) --gamma 0.3 \
+	  --precision $* --output $(CACHE)/bundles/middle-$* --work $(CACHE)/work --overwrite
+
 $(CACHE)/bundles/shared-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-shared.json
 	$(BIN)/nudge-export --base $(LARGE) --nudge $(MIDDLE) --gamma 0.3 --policy token \
 	  --precision $* --output $(CACHE)/bundles/shared-$* --work $(CACHE)/work --overwrite
@@ -105,7 +110,7 @@ $(CACHE)/pair.json: demo/fetch.py
 	@mv $@.part $@
 
 # By name, or make would not choose the rules above that need them.
-$(CACHE)/pair-large.json $(CACHE)/pair-shared.json: $(CACHE)/pair-%.json: demo/fetch.py
+$(CACHE)/pair-large.json $(CACHE)/pair-middle.json $(CACHE)/pair-shared.json: $(CACHE)/pair-%.json: demo/fetch.py
 	@mkdir -p $(CACHE)
 	$(PYTHON) demo/fetch.py $(CACHE)/models --pair $* > $@.part
 	@mv $@.part $@

@@ -83,6 +83,8 @@ def pairs() -> dict[str, dict[str, DemoModel]]:
         "small": {"base": BASE, "nudge": NUDGE},
         # 13 to 1 in weights, as the pairs of the paper.
         "large": {"base": LARGE, "nudge": NUDGE},
+        # What of the tests on large pairs goes on in a few minutes.
+        "middle": {"base": MIDDLE, "nudge": NUDGE},
         # One vocabulary.
         "shared": {"base": LARGE, "nudge": MIDDLE},
     }

@@ -34,7 +34,7 @@ PROMPTS = (
 TOKENS = 24
 
 
-@pytest.fixture(scope="module", params=["large", "shared"])
+@pytest.fixture(scope="module", params=os.environ.get("NUDGE_LARGE_PAIRS", "large shared").split())
 def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
     name: str = request.param
     with NudgedLM.load(Path(os.environ.get(f"NUDGE_{name.upper()}", f".cache/bundles/{name}-int8"))) as loaded:
