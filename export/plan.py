@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -31,9 +31,11 @@ _ALONE = 0.9 * 2**30
 """Bytes that PyTorch, transformers and ONNX Runtime take by themselves."""
 _TRACING = 1.5 * 2**30
 """Bytes of an export while another process traces the model."""
-_OF_TABLE, _OF_LAYER, _OF_MATRIX = 5.0, 6.0, 16.0
-"""Bytes for each weight: of the largest table while it is quantised, of a layer while it is read, and of a layer's
-largest matrix while GPTQ rounds it. As seen of models of up to 6.7 billion weights."""
+_OF_TABLE, _OF_LAYER = 5.0, 6.0
+"""Bytes for each weight: of the largest table while it is quantised, and of a layer while it is read. As seen of models
+of up to 6.7 billion weights."""
+_OF_PRODUCT = 16.0
+"""Bytes for each product of two inputs of a matrix that GPTQ rounds: twice as floats, once as doubles."""
 ANSWERING = 150 * 2**20
 """Bytes of a process that answers, without weights and caches."""
 _SECONDS, _SECONDS_A_WEIGHT = 60.0, 1.3e-7
@@ -46,8 +48,10 @@ class ModelPlan:
 
     parameters: int
     """Weights, shared ones counted once."""
-    largest: tuple[int, int, int]
-    """Weights of the largest table, of a layer, and of a layer's largest product."""
+    largest: tuple[int, int]
+    """Weights of the largest table, and of a layer."""
+    rounded: Mapping[Precision, int]
+    """Inputs of the widest matrix that GPTQ rounds."""
     context: int
     """Positions that it will read at most."""
     bundle: Mapping[Precision, int]
@@ -63,14 +67,12 @@ class ModelPlan:
 
     def exporting(self, precision: Precision) -> int:
         """Least memory of the export: what a layer or the largest table takes, and for `fp16` all weights."""
-        table, layer, matrix = self.largest
+        table, layer = self.largest
         held = max(_OF_TABLE * table, _OF_LAYER * layer)
         if precision == "fp16":
             held = BYTES_A_WEIGHT * self.parameters
-        elif precision == "int4":
-            held = max(held, _OF_LAYER * layer + _OF_MATRIX * matrix)
-        elif precision == "int4-all":
-            held = max(_OF_LAYER * layer + _OF_MATRIX * matrix, _OF_MATRIX * table)
+        elif precision in self.rounded:
+            held = max(held, _OF_LAYER * layer + _OF_PRODUCT * self.rounded[precision] ** 2)
         return round(max(_TRACING, _ALONE + held))
 
 
@@ -90,13 +92,14 @@ def plan_model(config: Any, context: int | None = None) -> ModelPlan:
     rotary = 4 * rows * size * kinds
     bytes_of = {name: rotary + sum(_size(*item, name) for item in shapes.items()) for name in get_args(Precision)}
     parameters = sum(map(math.prod, shapes.values()))
-    tables = [math.prod(shape) for name, shape in shapes.items() if any(part in name for part in _TABLES)]
-    products = [math.prod(shape) for name, shape in shapes.items() if not any(part in name for part in _TABLES)]
+    tables = [math.prod(shape) for name, shape in shapes.items() if _is_one_of(name, _TABLES)]
+    widths = {name: shape[-1] for name, shape in shapes.items() if len(shape) > 1 and not _is_one_of(name, _TABLES)}
+    spared = [width for name, width in widths.items() if not _is_one_of(name, _SENSITIVE)]
     layer = (parameters - sum(tables)) // text.num_hidden_layers
     return ModelPlan(
         parameters=parameters,
-        # The two projections of a gated layer are joined.
-        largest=(max(tables, default=0), layer, 2 * max(products)),
+        largest=(max(tables, default=0), layer),
+        rounded={"int4": max(spared, default=0), "int4-all": max(widths.values())},
         context=rows,
         bundle={name: round(size) for name, size in bytes_of.items()},
         cache={name: positions * {"fp32": 4, "fp16": 2}.get(name, 1) for name in get_args(Precision)},
@@ -115,8 +118,12 @@ def _size(name: str, shape: tuple[int, ...], precision: Precision) -> float:
     eight, four = 1 + 4 / BLOCK, 0.5 + (4 + 0.5) / BLOCK
     if precision == "int8":
         return count * (1 + 4 / (2 * BLOCK) if shape[-1] % (2 * BLOCK) == 0 else eight)
-    kept = precision == "int4" and any(part in name for part in (*_SENSITIVE, *_TABLES))
+    kept = precision == "int4" and _is_one_of(name, (*_SENSITIVE, *_TABLES))
     return count * (eight if kept else four)
+
+
+def _is_one_of(name: str, parts: Sequence[str]) -> bool:
+    return any(part in name for part in parts)
 
 
 def plan(

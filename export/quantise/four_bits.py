@@ -18,7 +18,7 @@ def four_bits(matrix: Tensor, inputs: Floats | None = None, *, sensitive: bool =
     Weights that were in no blocks before are rounded so that products with `inputs` [tokens, K] stay near; without
     `inputs`, so that the weights do. If their matrix is `sensitive`, they get eight bits.
     """
-    rows = matrix.T if isinstance(matrix, LazyTensor) else np.ascontiguousarray(matrix.T)
+    rows = _rows(matrix)
     if (blocks := regrid(rows)) is not None:
         return blocks
     if sensitive or rounded_before(rows):
@@ -29,5 +29,9 @@ def four_bits(matrix: Tensor, inputs: Floats | None = None, *, sensitive: bool =
 def all_four_bits(matrix: Tensor, inputs: Floats | None = None) -> Blocks:
     """Quantise [K, N] to four bits, whatever it was before and however much it hurts; `inputs` as in `four_bits`."""
     if inputs is None:
-        return quantise_rows(np.ascontiguousarray(np.asarray(matrix).T), 4, symmetric=False)
-    return gptq(np.asarray(matrix), inputs.T @ inputs / np.float32(len(inputs)))
+        return quantise_rows(_rows(matrix), 4, symmetric=False)
+    return gptq(matrix, inputs.T @ inputs / np.float32(len(inputs)))
+
+
+def _rows(matrix: Tensor) -> Tensor:
+    return matrix.T if isinstance(matrix, LazyTensor) else np.ascontiguousarray(matrix.T)

@@ -7,30 +7,46 @@ are still to come. Blocks and their levels are the same as without: only the cod
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from ..weights import Tensor
 from .blocks import BLOCK, Blocks, Codes, Floats, divisor, pack, quantise_rows, unpack
+from .triangular import invert_lower, to_lower
 
 __all__ = ["gptq"]
+
+_WEIGHTS_AT_ONCE = 1 << 24
 
 _DAMPING = 0.05
 """Added to each column's mean square, as a share of the mean of all: a text has fewer tokens than directions."""
 
 
-def gptq(matrix: npt.NDArray[Any], moments: Floats) -> Blocks:
+def gptq(matrix: Tensor, moments: Floats) -> Blocks:
     """Quantise [K, N], as a MatMul holds it, to four bits with zero points.
 
-    `moments` [K, K] are the mean products of two inputs.
+    `moments` [K, K] are the mean products of two inputs. What a column of N becomes does not depend on the others, so
+    some are read and rounded at a time.
     """
-    columns = len(matrix)
+    columns, count = matrix.shape
     room = -columns % BLOCK
-    left = np.pad(np.asarray(matrix, np.float32), ((0, room), (0, 0)))
-    moments = np.pad(moments, ((0, room), (0, room)))
-    importance = moments.diagonal()
-    feedback = _feedback(moments)
+    if room:
+        moments = np.pad(moments, ((0, room), (0, room)))
+    importance, feedback = moments.diagonal().copy(), _feedback(moments)
+    rows = matrix.T
+    at_once = max(1, _WEIGHTS_AT_ONCE // columns)
+    parts = [
+        _round(np.asarray(rows[start : start + at_once], np.float32), importance, feedback)
+        for start in range(0, count, at_once)
+    ]
+    codes, scales, zeros = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Blocks(4, codes, scales, zeros)
+
+
+def _round(rows: Floats, importance: Floats, feedback: Floats) -> tuple[Codes, Floats, Codes]:
+    """Codes, scales and zero points of `rows` [N, K]."""
+    columns = rows.shape[1]
+    left = np.zeros((len(feedback), len(rows)), np.float32)
+    left[:columns] = rows.T
     codes, scales, zeros = [], [], []
     for start in range(0, columns, BLOCK):
         end = start + BLOCK
@@ -41,12 +57,7 @@ def gptq(matrix: npt.NDArray[Any], moments: Floats) -> Blocks:
         codes.append(found)
         scales.append(grid.scales)
         zeros.append(_zeros(grid))
-    return Blocks(
-        4,
-        pack(np.stack(codes, 1), 4),
-        np.concatenate(scales, 1),
-        pack(np.concatenate(zeros, 1), 4),
-    )
+    return pack(np.stack(codes, 1), 4), np.concatenate(scales, 1), pack(np.concatenate(zeros, 1), 4)
 
 
 def _round_block(block: Floats, grid: Blocks, feedback: Floats) -> tuple[Codes, Floats]:
@@ -68,11 +79,12 @@ def _feedback(moments: Floats) -> Floats:
     With R R' = moments for an upper triangular R, which is a Cholesky factor of the moments in reverse order, U is the
     inverse of R: half the work of inverting first, and sounder.
     """
-    damped = moments.astype(np.float64)
+    damped = moments[::-1, ::-1].astype(np.float64, order="C")
     mean = float(damped.diagonal().mean()) or 1.0
     damped[np.diag_indices_from(damped)] += _DAMPING * mean
-    root = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    return np.triu(np.linalg.inv(root)).astype(np.float32)
+    to_lower(damped)
+    invert_lower(damped)
+    return damped[::-1, ::-1].astype(np.float32, order="C")
 
 
 def _zeros(grid: Blocks) -> Codes:
