@@ -89,7 +89,7 @@ class _Bar:
             return
         with contextlib.suppress(OSError, ValueError):
             if not self._stream.isatty():
-                self._line(done, total)
+                self._line(self._stream, done, total)
             elif self._bar is None:
                 from tqdm import tqdm
 
@@ -101,15 +101,15 @@ class _Bar:
                 self._bar.total = total
                 self._bar.update(done - self._bar.n)
 
-    def _line(self, done: int, total: int) -> None:
+    def _line(self, stream: TextIO, done: int, total: int) -> None:
         now = time.perf_counter()
         if now - self._said < SECONDS_A_LINE:
             return
         from tqdm import tqdm
 
         meter = tqdm.format_meter(done, total, now - self._started, unit=f" {self._unit}", ncols=80)
-        self._stream.write(f"  {meter}\n" if self._has_lines else f"\n  {meter}\n")
-        self._stream.flush()
+        stream.write(f"  {meter}\n" if self._has_lines else f"\n  {meter}\n")
+        stream.flush()
         self._said, self._has_lines = now, True
 
     def close(self) -> bool:
