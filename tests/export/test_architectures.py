@@ -155,6 +155,7 @@ def test_phi_may_have_fewer_heads_of_keys_than_of_queries() -> None:
 
 def test_the_docs_have_the_table_of_the_tests() -> None:
     assert f"\n{table()}\n" in (DOCS / "architectures.md").read_text(encoding="utf-8")
+    assert f"[{len(ARCHITECTURES)} architectures]" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
