@@ -75,23 +75,22 @@ bundles-large: $(patsubst %,$(CACHE)/bundles/large-%/nudge.json,int8 int4)
 bench: bundles bundles-large $(CACHE)/bundles/int4-all/nudge.json $(VENV)/bench
 	$(BIN)/python -m benchmarks all $(ARGS)
 
+# In a rule whose stem is the precision.
+EXPORT = $(BIN)/nudge-export --precision $* --output $(@D) --work $(CACHE)/work --overwrite
+
 # What precisions share (unpacked checkpoints, Optimum's graphs) is kept in $(CACHE)/work.
 $(CACHE)/bundles/%/nudge.json: | $(VENV)/installed $(CACHE)/pair.json
-	$(BIN)/nudge-export --base $(BASE) --nudge $(NUDGE) \
-	  --precision $* --output $(CACHE)/bundles/$* --work $(CACHE)/work --overwrite
+	$(EXPORT) --base $(BASE) --nudge $(NUDGE)
 
 # At a gamma of 0.3 the nudging model writes an eighth of the tokens, as in the paper.
 $(CACHE)/bundles/large-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-large.json
-	$(BIN)/nudge-export --base $(LARGE) --nudge $(NUDGE) --gamma 0.3 \
-	  --precision $* --output $(CACHE)/bundles/large-$* --work $(CACHE)/work --overwrite
+	$(EXPORT) --base $(LARGE) --nudge $(NUDGE) --gamma 0.3
 
 $(CACHE)/bundles/middle-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-middle.json
-	$(BIN)/nudge-export --base $(MIDDLE) --nudge $(NUDGE) --gamma 0.3 \
-	  --precision $* --output $(CACHE)/bundles/middle-$* --work $(CACHE)/work --overwrite
+	$(EXPORT) --base $(MIDDLE) --nudge $(NUDGE) --gamma 0.3
 
 $(CACHE)/bundles/shared-%/nudge.json: | $(VENV)/installed $(CACHE)/pair-shared.json
-	$(BIN)/nudge-export --base $(LARGE) --nudge $(MIDDLE) --gamma 0.3 --policy token \
-	  --precision $* --output $(CACHE)/bundles/shared-$* --work $(CACHE)/work --overwrite
+	$(EXPORT) --base $(LARGE) --nudge $(MIDDLE) --gamma 0.3 --policy token
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

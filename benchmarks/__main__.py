@@ -82,9 +82,7 @@ def prefill_command(rounds: int, quick: bool, only: tuple[str, ...], models: tup
 
 @main.command("nudged")
 @_measured(5)
-@click.option(
-    "--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=["real", "large"], show_default=True
-)
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=list(PAIRS), show_default=True)
 @click.option("--torch/--no-torch", default=True, help="Let transformers take part in the first round.")
 def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool) -> None:
     """Whole answers of the demo pair and of the large pair."""

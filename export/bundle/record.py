@@ -24,7 +24,7 @@ from ..source.calibration_text import calibration_text
 from ..source.configuration import claimed_context, context_length, original_context
 from ..source.sources import Checkpoint
 from ..source.tokenizer_file import save_tokenizer
-from ..support.journal import Journal
+from ..support.journal import NOWHERE, Journal
 from ..support.progress import Progress, Report
 from ..support.scratch import fingerprint
 from ..trace.torch_reference import TorchReference
@@ -90,12 +90,17 @@ def export_model(
     with progress.step(f"{role}: export"):
         traced = traced_graph(checkpoint.folder, work, trust_remote_code=trust, note=progress.note)
     text = tokenizer.encode(calibration_text(), verbose=False)
-    journal = Journal(_unfinished(checkpoint.folder, conversion, text, work) if keep else None)
-    graph = _write_graph(traced, config, text, conversion, journal, folder=bundle / role, progress=progress)
-    save_tokenizer(tokenizer, bundle / role / "tokenizer.json")
+    journal = Journal(_unfinished(checkpoint.folder, conversion, text, work)) if keep else NOWHERE
+    folder = bundle / role
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(DataFile(folder / DATA)) as data:
+        graph = _write_graph(replace(traced, data=data), config, text, conversion, journal, progress)
+    if graph.files and conversion.recipe.separate_views:
+        separate_views(folder / "model.onnx")
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
     with progress.step(f"{role}: verification") as report:
         measurement = _measure(
-            bundle / role / "model.onnx",
+            folder / "model.onnx",
             graph,
             partial(TorchReference, checkpoint.folder, trust_remote_code=trust),
             config,
@@ -157,31 +162,14 @@ def _unfinished(checkpoint: Path, conversion: Conversion, text: Sequence[int], w
 
 
 def _write_graph(
-    traced: LazyModel,
-    config: Any,
-    text: Sequence[int],
-    conversion: Conversion,
-    journal: Journal,
-    *,
-    folder: Path,
-    progress: Progress,
-) -> _WrittenGraph:
-    folder.mkdir(parents=True, exist_ok=True)
-    with closing(DataFile(folder / DATA)) as data:
-        model = replace(traced, data=data)
-        return _write(model, config, text, conversion, journal, folder=folder, progress=progress)
-
-
-def _write(
     model: LazyModel,
     config: Any,
     text: Sequence[int],
     conversion: Conversion,
     journal: Journal,
-    *,
-    folder: Path,
     progress: Progress,
 ) -> _WrittenGraph:
+    """Convert a model and write it beside its data file."""
     role, recipe = conversion.role, conversion.recipe
     with progress.step(f"{role}: passes"):
         result = rewrite(model, config.to_dict(), recipe.rewriting, conversion.context or CONTEXT_LIMIT)
@@ -206,7 +194,7 @@ def _write(
             quantised = quantise(model, recipe.precision, inputs=inputs, report=report, journal=journal)
             model = lazily(quantised, model.data)
     applied += finish(model, recipe.finishing, peaks=peaks if kept else None)
-    graph = _WrittenGraph(
+    return _WrittenGraph(
         io=graph_io(model.proto, result.logits_rows),
         cache=cache_shape(model.proto, result.cache_kind),
         context_length=min(configured, result.context_length or configured),
@@ -214,11 +202,8 @@ def _write(
         passes=applied,
         windows=windows(GraphEditor(model)),
         float_weights=float_weights(model.proto),
-        files=save(model, folder),
+        files=save(model),
     )
-    if graph.files and recipe.separate_views:
-        separate_views(folder / "model.onnx")
-    return graph
 
 
 def _measure(

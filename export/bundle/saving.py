@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import onnx
 from onnx import helper, numpy_helper
@@ -22,8 +21,8 @@ _LEAST = 1 << 10
 """Bytes of a tensor that is worth a place in the file."""
 
 
-def save(model: LazyModel, folder: Path) -> tuple[str, ...]:
-    """Write `model.onnx` into the folder of the model's data file, which is closed; returns the files beside it."""
+def save(model: LazyModel) -> tuple[str, ...]:
+    """Write `model.onnx` beside the model's data file, which is closed; returns the files beside it."""
     data = model.data
     assert data is not None  # the caller opened it
     # A trace without weights lists them behind the rest. The bundle is the same, to the byte, whatever way it was made.
@@ -43,7 +42,7 @@ def save(model: LazyModel, folder: Path) -> tuple[str, ...]:
     data.close()
     if inline:
         data.path.unlink()
-    onnx.save(model.proto, folder / "model.onnx")
+    onnx.save(model.proto, data.path.with_name("model.onnx"))
     return () if inline else (DATA,)
 
 

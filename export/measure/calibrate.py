@@ -15,7 +15,7 @@ from onnx import helper
 
 from ..passes.graph_editor import CONTRIB, GraphEditor, LazyModel, Model, Node, reads
 from ..passes.int8_cache import cached_values, reach
-from ..support.journal import Arrays, Journal
+from ..support.journal import NOWHERE, Arrays, Journal
 from ..support.progress import Report, unheard
 from ..weights import Floats, LazyTensor
 from .layers import Values, part_of, stages
@@ -67,7 +67,7 @@ class Calibration:
     ids: Sequence[int]
     window: int = WINDOW
     """Tokens read at once, from an empty cache; at most the model's context."""
-    journal: Journal = field(default_factory=Journal)
+    journal: Journal = NOWHERE
     """Keeps what is known behind each layer; reading the same graph again goes on from there."""
 
     def observe(

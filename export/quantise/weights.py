@@ -16,7 +16,7 @@ from ..passes.graph_editor import CONTRIB, GraphEditor, Model, Node, in_memory
 from ..passes.head import find_head
 from ..passes.last_rows import before_rows
 from ..passes.shared_embedding import SharedEmbedding, find_shared_embedding
-from ..support.journal import Journal
+from ..support.journal import NOWHERE, Journal
 from ..support.progress import Report, unheard
 from ..weights import Tensor
 from .blocks import BLOCK, Blocks, Floats, quantise_rows
@@ -43,7 +43,7 @@ def quantise(
     accuracy_level: int = _INT8_KERNEL,
     inputs: Iterable[Mapping[str, Floats]] = (),
     report: Report = unheard,
-    journal: Journal | None = None,
+    journal: Journal = NOWHERE,
 ) -> Model:
     """Bring a rewritten graph to a precision; `model` is edited in place and returned.
 
@@ -72,8 +72,7 @@ def quantise(
         report(done, len(products))
         weight = node.input[1]
         matrix = graph.held(weight)
-        kept = journal.get(weight) if journal is not None else None
-        if kept is not None:
+        if (kept := journal.get(weight)) is not None:
             _replace(graph, node, Blocks.restored(kept), len(matrix), accuracy_level)
             continue
         if seen is not None and not len(seen):
@@ -90,8 +89,7 @@ def quantise(
         embedded = find_shared_embedding(graph, weight) is not None
         if blocks.offsets is not None and (node.op_type == "Gemm" or embedded or len(matrix) % BLOCK):
             blocks = quantise_rows(matrix.T, 8)
-        if journal is not None:
-            journal.put(weight, blocks.kept())
+        journal.put(weight, blocks.kept())
         _replace(graph, node, blocks, len(matrix), accuracy_level)
     quantise_table(graph, _OF_TABLE[precision])
     graph.sweep()

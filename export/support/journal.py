@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .faults import full_disk, is_full_disk
 
-__all__ = ["Arrays", "Journal"]
+__all__ = ["NOWHERE", "Arrays", "Journal"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by name."""
@@ -78,3 +78,7 @@ class Journal:
     @staticmethod
     def _file(folder: Path, name: str) -> Path:
         return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.npz"
+
+
+NOWHERE = Journal()
+"""Keeps nothing."""

@@ -33,6 +33,23 @@ class Exported:
 ExportTiny = Callable[..., Exported]
 
 
+def export_one(
+    checkpoint: Path, conversion: Conversion, bundle: Path, work: Path, *, keep: bool = False
+) -> ModelRecord:
+    """Export a checkpoint as one model of a bundle."""
+    return export_model(
+        fetch(str(checkpoint), work),
+        load_config(checkpoint),
+        load_tokenizer(checkpoint),
+        base_prompt(),
+        conversion,
+        bundle=bundle,
+        work=work,
+        progress=Progress(),
+        keep=keep,
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Matrices of these sizes are slower on several threads, and much slower where cores are shared."""
@@ -53,20 +70,9 @@ def export_tiny(tmp_path_factory: pytest.TempPathFactory) -> ExportTiny:
             folder = root / f"{architecture}-{tied}"
             if not folder.exists():
                 tiny_checkpoint(folder, architecture, scale=3.0, tied=tied)
-            checkpoint = fetch(str(folder), root)
-            tokenizer = load_tokenizer(folder)
-            bundle = root / "-".join(map(str, key))
-            record = export_model(
-                checkpoint,
-                load_config(folder),
-                tokenizer,
-                base_prompt(),
-                Conversion("base", precision, target=target),
-                bundle=bundle,
-                work=root / "work",
-                progress=Progress(),
-            )
-            known[key] = Exported(folder, bundle, record, tokenizer, root / "work")
+            bundle, work = root / "-".join(map(str, key)), root / "work"
+            record = export_one(folder, Conversion("base", precision, target=target), bundle, work)
+            known[key] = Exported(folder, bundle, record, load_tokenizer(folder), work)
         return known[key]
 
     return export

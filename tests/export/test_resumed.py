@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import export_one
 from tiny import tiny_checkpoint
 
 from nudge_onnx.errors import NudgeError
-from nudge_onnx.export.bundle.record import Conversion, export_model
+from nudge_onnx.export.bundle.record import Conversion
 from nudge_onnx.export.measure import calibrate
 from nudge_onnx.export.quantise import weights
-from nudge_onnx.export.source.configuration import load_config
-from nudge_onnx.export.source.prompts import base_prompt
-from nudge_onnx.export.source.sources import fetch
-from nudge_onnx.export.source.tokenizer_file import load_tokenizer
 from nudge_onnx.export.support.journal import Journal
-from nudge_onnx.export.support.progress import Progress
 
 
 class KilledError(Exception):
@@ -27,33 +22,37 @@ class KilledError(Exception):
 
 
 def run(checkpoint: Path, precision: str, folder: Path, work: Path) -> dict[str, bytes]:
-    export_model(
-        fetch(str(checkpoint), work),
-        load_config(checkpoint),
-        load_tokenizer(checkpoint),
-        base_prompt(),
-        Conversion("base", precision),
-        bundle=folder,
-        work=work,
-        progress=Progress(),
-        keep=True,
-    )
+    export_one(checkpoint, Conversion("base", precision), folder, work, keep=True)
     return {path.name: path.read_bytes() for path in (folder / "base").iterdir()}
 
 
-def counted(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: list[str], killed_at: int | None
-) -> Callable[..., Any]:
-    whole = getattr(module, name)
+def count(patched: pytest.MonkeyPatch, module: Any, name: str, killed_at: int | None = None) -> list[str]:
+    """Lists the calls of a function from now on; the process ends at one of them, if that is asked for."""
+    whole, calls = getattr(module, name), []
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if len([one for one in calls if one == name]) == killed_at:
+        if len(calls) == killed_at:
             raise KilledError
         calls.append(name)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(module, name, call)
-    return whole
+    patched.setattr(module, name, call)
+    return calls
+
+
+def run_until_killed(
+    checkpoint: Path,
+    precision: str,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    killed_at: int,
+) -> None:
+    with monkeypatch.context() as patched:
+        count(patched, module, name, killed_at)
+        with pytest.raises(KilledError):
+            run(checkpoint, precision, work.with_name("killed"), work)
 
 
 @pytest.mark.parametrize(
@@ -68,34 +67,24 @@ def counted(
 def test_a_killed_export_goes_on_where_it_was(
     precision: str, module: Any, name: str, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "model", "llama", scale=3.0)
-    calls: list[str] = []
+    checkpoint, work = tiny_checkpoint(tmp_path / "model", "llama", scale=3.0), tmp_path / "work"
     with monkeypatch.context() as patched:
-        counted(patched, module, name, calls, None)
+        in_all = count(patched, module, name)
         expected = run(checkpoint, precision, tmp_path / "whole", tmp_path / "other-work")
-    in_all = len(calls)
-    assert in_all > killed_at
+    assert len(in_all) > killed_at
 
-    work = tmp_path / "work"
-    with monkeypatch.context() as patched:
-        counted(patched, module, name, [], killed_at)
-        with pytest.raises(KilledError):
-            run(checkpoint, precision, tmp_path / "killed", work)
+    run_until_killed(checkpoint, precision, work, monkeypatch, module, name, killed_at)
     assert list(work.glob("unfinished-*/*.npz"))
-    calls.clear()
     with monkeypatch.context() as patched:
-        counted(patched, module, name, calls, None)
+        calls = count(patched, module, name)
         assert run(checkpoint, precision, tmp_path / "again", work) == expected
-    assert len(calls) == in_all - killed_at
+    assert len(calls) == len(in_all) - killed_at
     assert not list(work.glob("unfinished-*"))
 
 
 def test_another_precision_does_not_go_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, work = tiny_checkpoint(tmp_path / "model", "llama", scale=3.0), tmp_path / "work"
-    with monkeypatch.context() as patched:
-        counted(patched, weights, "four_bits", [], 3)
-        with pytest.raises(KilledError):
-            run(checkpoint, "int4", tmp_path / "killed", work)
+    run_until_killed(checkpoint, "int4", work, monkeypatch, weights, "four_bits", 3)
     assert run(checkpoint, "int8", tmp_path / "new", work) == run(
         checkpoint, "int8", tmp_path / "alone", tmp_path / "other"
     )
@@ -104,10 +93,7 @@ def test_another_precision_does_not_go_on_there(tmp_path: Path, monkeypatch: pyt
 
 def test_a_journal_that_lost_a_matrix_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, work = tiny_checkpoint(tmp_path / "model", "llama", scale=3.0), tmp_path / "work"
-    with monkeypatch.context() as patched:
-        counted(patched, weights, "all_four_bits", [], 7)
-        with pytest.raises(KilledError):
-            run(checkpoint, "int4-all", tmp_path / "killed", work)
+    run_until_killed(checkpoint, "int4-all", work, monkeypatch, weights, "all_four_bits", 7)
     (folder,) = work.glob("unfinished-*")
     for file in folder.iterdir():
         if not is_calibration(file):

@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import export_one
 from tiny import tiny_checkpoint
 from transformers import AutoModelForCausalLM
 
 from nudge_onnx.bundle import ModelRecord
-from nudge_onnx.export.bundle.record import Conversion, export_model
+from nudge_onnx.export.bundle.record import Conversion
 from nudge_onnx.export.measure.graph_runner import GraphRunner
-from nudge_onnx.export.source.configuration import load_config
-from nudge_onnx.export.source.prompts import base_prompt
-from nudge_onnx.export.source.sources import fetch
-from nudge_onnx.export.source.tokenizer_file import load_tokenizer
-from nudge_onnx.export.support.progress import Progress
 
 ORIGINAL, LONGEST = 64, 256
 SCALINGS: dict[str, dict[str, Any]] = {
@@ -29,16 +25,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
 
 
 def exported(checkpoint: Path, folder: Path) -> ModelRecord:
-    return export_model(
-        fetch(str(checkpoint), folder),
-        load_config(checkpoint),
-        load_tokenizer(checkpoint),
-        base_prompt(),
-        Conversion("base", "fp32"),
-        bundle=folder / "bundle",
-        work=folder / "work",
-        progress=Progress(),
-    )
+    return export_one(checkpoint, Conversion("base", "fp32"), folder / "bundle", folder / "work")
 
 
 def compare(checkpoint: Path, folder: Path, record: ModelRecord, sizes: list[int]) -> None:

@@ -11,19 +11,15 @@ import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES, tested
+from conftest import export_one
 from onnx import numpy_helper
 from tiny import tiny_checkpoint
 
 from nudge_onnx.errors import ExportError
-from nudge_onnx.export.bundle.record import Conversion, export_model
+from nudge_onnx.export.bundle.record import Conversion
 from nudge_onnx.export.passes.graph_editor import GraphEditor, in_memory
-from nudge_onnx.export.source.configuration import load_config
 from nudge_onnx.export.source.named_weights import named_weights
-from nudge_onnx.export.source.prompts import base_prompt
 from nudge_onnx.export.source.skeleton import fill, skeleton
-from nudge_onnx.export.source.sources import fetch
-from nudge_onnx.export.source.tokenizer_file import load_tokenizer
-from nudge_onnx.export.support.progress import Progress
 from nudge_onnx.export.trace import traced_graph as module
 from nudge_onnx.export.trace import weightless
 from nudge_onnx.export.trace.torch_reference import TorchReference
@@ -75,16 +71,7 @@ def test_the_bundle_is_to_the_byte_the_one_that_is_made_with_the_weights(
     checkpoint = tiny_checkpoint(tmp_path / "model", architecture, scale=3.0, tied=architecture == "gemma3")
 
     def files(name: str) -> dict[str, bytes]:
-        export_model(
-            fetch(str(checkpoint), tmp_path),
-            load_config(checkpoint),
-            load_tokenizer(checkpoint),
-            base_prompt(),
-            Conversion("base", precision),
-            bundle=tmp_path / name,
-            work=tmp_path / f"{name}-work",
-            progress=Progress(),
-        )
+        export_one(checkpoint, Conversion("base", precision), tmp_path / name, tmp_path / f"{name}-work")
         return {path.name: path.read_bytes() for path in (tmp_path / name / "base").iterdir()}
 
     alone = files("alone")
