@@ -14,7 +14,7 @@ from benchmarks.rounds import alternate
 from benchmarks.single import ROLES, Goal, chosen, kept, named, plot_speeds
 from benchmarks.texts import ids_of
 
-LENGTHS = (64, 256, 1024)
+LENGTHS = (64, 256, 512, 1024)
 DEFAULT = [title for title in VARIANTS if title not in ("genai int4, int8 head",)]
 GOALS = (
     Goal("nudge-onnx int8", "genai int8", 1.2),
