@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from .batching.admission import Admission
+from .batching.scheduler import Scheduler
+from .inference.cache import most_bytes
 from .inference.pool import CachePool, Memories
 from .modes import WRITTEN, Request
 from .nudging.loop import Pieces
@@ -22,19 +25,34 @@ class Answering:
 
     request: Request
     timings: Timings
+    pool: CachePool
+    admission: Admission
+    scheduler: Scheduler
     cancellation: Cancellation = field(default_factory=Cancellation)
 
-    def pieces(self, pool: CachePool) -> Pieces:
+    def pieces(self) -> Pieces:
         """The answer, up to its first stop string."""
-        pieces = self._lent(pool)
+        pieces = self._admitted()
         stops = self.request.options.stops
         if not stops:
             return pieces
         return cut_at_stops(pieces, stops, lambda piece, token: self.request.tokenizers[piece.source].bytes_of(token))
 
-    def _lent(self, pool: CachePool) -> Pieces:
+    def _admitted(self) -> Pieces:
+        """Written once there is room for its caches."""
+        with self.admission.admitted(self._most_bytes, self.cancellation.check):
+            return (yield from self._lent())
+
+    @property
+    def _most_bytes(self) -> int:
+        """Bytes of the caches of an answer that is as long as it may be."""
+        models, most = self.request.manifest.models, self.request.options.max_new_tokens
+        return sum(most_bytes(models[role], len(prompt.ids) + most) for role, prompt in self.request.prompts.items())
+
+    def _lent(self) -> Pieces:
         """Written with caches of a pool, which get back to it however the answer ends."""
-        memories = pool.acquire({role: prompt.ids for role, prompt in self.request.prompts.items()})
+        pool = self.pool
+        memories = pool.acquire({role: prompt.ids for role, prompt in self.request.prompts.items()}, self._most_bytes)
         try:
             for memory in memories.values():
                 memory.decoder.before_pass = self.cancellation.check
@@ -55,13 +73,15 @@ class Answering:
         start = time.perf_counter()
         try:
             pieces = WRITTEN[self.request.options.mode](self.request, memories)
-            for role, prompt in self.request.prompts.items():
-                memories[role].prefill(prompt.ids, prompt.blocks)
+            with self.scheduler.working():
+                for role, prompt in self.request.prompts.items():
+                    memories[role].prefill(prompt.ids, prompt.blocks)
             timings.prefill = time.perf_counter() - start
             start = time.perf_counter()
             while True:
                 try:
-                    piece = next(pieces)
+                    with self.scheduler.working():
+                        piece = next(pieces)
                 except StopIteration as end:
                     return end.value  # type: ignore[no-any-return]
                 finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -14,10 +14,13 @@ from nudge_onnx.choices import ControlTokens
 from nudge_onnx.errors import ContextLengthError, NudgeError
 
 from .answering import Answering
-from .inference.decoder import Decoder
+from .batching.admission import Admission
+from .batching.scheduler import Scheduler
+from .inference.decoder import Decoder, Turns
 from .inference.pool import CachePool
 from .inference.remembered_rows import RememberedRows
 from .loading import open_models
+from .many import answers
 from .modes import Request
 from .nudging.results import Answer, Timings
 from .options import ROLES_OF_MODE, AnswerOptions, StreamOptions
@@ -34,10 +37,13 @@ __all__ = ["NudgedLM"]
 # ONNX Runtime starts what it is told to, and a million threads take all memory.
 _MOST_THREADS = 1024
 _MOST_CACHE_MIB = 2**40
+_MOST_SLOTS = 64
+DEFAULT_SLOTS = 8
+"""Answers at a time: on two cores more make no more tokens, and each waits longer for its own."""
 
 
-def _memory_of(model: ModelSession) -> RememberedRows[Any]:
-    return RememberedRows(Decoder(model))
+def _memory_of(model: ModelSession, turns: Turns) -> RememberedRows[Any]:
+    return RememberedRows(Decoder(model, turns))
 
 
 class NudgedLM:
@@ -55,7 +61,8 @@ class NudgedLM:
         tokenizers: Mapping[str, Tokenizer],
         *,
         cache_mib: int = 512,
-        memory: Callable[[ModelSession], RememberedRows[Any]] = _memory_of,
+        slots: int = DEFAULT_SLOTS,
+        memory: Callable[[ModelSession, Turns], RememberedRows[Any]] = _memory_of,
     ) -> None:
         """For models that were opened otherwise than by `load`: `open_models` takes what makes a session.
 
@@ -69,7 +76,14 @@ class NudgedLM:
         """The open session of each model, by role; none once it is closed."""
         self.tokenizers = tokenizers
         """The tokenizer of each model, by role; none once it is closed."""
-        self.pool = CachePool(lambda: {role: memory(model) for role, model in models.items()}, cache_mib << 20)
+        self.slots = slots
+        """Most answers that are written at a time."""
+        self.scheduler = scheduler = Scheduler(slots)
+        """Whose turn it is among answers on their way."""
+        self._admission = Admission(slots, cache_mib << 20, lambda: scheduler.at_work)
+        self.pool = CachePool(
+            lambda: {role: memory(model, scheduler) for role, model in models.items()}, cache_mib << 20
+        )
         """The caches of answers on their way, and of conversations that may be gone on with."""
 
     @classmethod
@@ -81,12 +95,15 @@ class NudgedLM:
         threads: int | None = None,
         cache_mib: int = 512,
         cache_dir: str | Path | None = None,
+        slots: int = DEFAULT_SLOTS,
     ) -> NudgedLM:
         """Open a bundle.
 
         `providers` are execution providers in order of preference, by short name (`cpu`, `cuda`, `tensorrt`) or full
         name, alone or as `(name, options)`. `threads` per model (1 to 1,024), by default the cores. `cache_mib` bounds
-        the KV caches that are kept for conversations to come back to; those used last stay, whatever their size.
+        the KV caches: of answers on their way, of which those beyond it wait, and of conversations to come back to;
+        those used last stay, whatever their size. `slots` (1 to 64) is how many answers are written at a time, the
+        others wait; where `batches` says so they share passes.
         `cache_dir` is a folder for what a provider prepares of the models (see docs/providers.md): later loads find it
         there, and processes on one machine share it.
 
@@ -95,10 +112,11 @@ class NudgedLM:
         start = time.perf_counter()
         threads = None if threads is None else integer("threads", threads, 1, _MOST_THREADS)
         cache_mib = integer("cache_mib", cache_mib, 0, _MOST_CACHE_MIB)
+        slots = integer("slots", slots, 1, _MOST_SLOTS)
         cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
         bundle = Bundle.open(path("folder", folder))
         models, tokenizers = open_models(bundle, providers, threads, cache_folder)
-        lm = cls(bundle, models, tokenizers, cache_mib=cache_mib)
+        lm = cls(bundle, models, tokenizers, cache_mib=cache_mib, slots=slots)
         lm.load_seconds = time.perf_counter() - start
         return lm
 
@@ -121,6 +139,11 @@ class NudgedLM:
         """
         return {role: model.rows for role, model in self.models.items()}
 
+    @property
+    def batches(self) -> dict[str, bool]:
+        """Whether answers on their way share passes of a model, by role; where they do not, they take turns."""
+        return {role: model.batches and self.slots > 1 for role, model in self.models.items()}
+
     def stream(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Stream:
         """Answer a prompt (one user message, or a list of chat messages), piece by piece.
 
@@ -129,15 +152,13 @@ class NudgedLM:
         Raises `NudgeError` for an option that is unknown or out of range, `ContextLengthError` for a prompt that does
         not fit, and while streaming `LogitsError` if a model returns no numbers.
         """
-        if not self.models:
-            raise NudgeError("this NudgedLM is closed; load the bundle again")
-        manifest = self.bundle.manifest
-        settled = AnswerOptions.of(manifest, options)
+        settled = self._settled(options)
         messages = as_messages(prompt, settled.system_prompt)
         prompts = {role: self.prompt(role, messages, settled.control_tokens) for role in ROLES_OF_MODE[settled.mode]}
-        request = Request(manifest, settled, prompts, self.tokenizers)
-        answering = Answering(request, Timings(load=self.load_seconds))
-        return Stream(answering.pieces(self.pool), answering.timings, answering.cancellation)
+        request = Request(self.bundle.manifest, settled, prompts, self.tokenizers)
+        timings = Timings(load=self.load_seconds)
+        answering = Answering(request, timings, self.pool, self._admission, self.scheduler)
+        return Stream(answering.pieces(), timings, answering.cancellation)
 
     def generate(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Answer:
         """The whole answer at once; options and errors are those of `stream`."""
@@ -146,12 +167,34 @@ class NudgedLM:
                 pass
             return stream.answer
 
+    def generate_batch(
+        self, prompts: Iterable[str | Sequence[Message]], **options: Unpack[StreamOptions]
+    ) -> list[Answer]:
+        """The answers to many prompts, in their order, `slots` of them at a time; options are those of `stream`.
+
+        Where models share passes (`batches`), each answer is to the last bit what `generate` returns for its prompt.
+        A prompt that cannot be answered costs no other one its answer: its own has `finish_reason` `error`. Raises
+        `NudgeError` for an option that is unknown or out of range, and if this `NudgedLM` is closed.
+        """
+        self._settled(options)
+
+        def begin(prompt: str | Sequence[Message]) -> Callable[[], Stream]:
+            return lambda: self.stream(prompt, **options)
+
+        return list(answers(map(begin, prompts), self.slots))
+
     def close(self) -> None:
         """Free the sessions and caches; streams on their way may end, and free theirs then. New ones are refused."""
         self.models = {}
         self.tokenizers = {}
         self.pool.close()
+        self.scheduler.close()
         return_freed_memory()
+
+    def _settled(self, options: StreamOptions) -> AnswerOptions:
+        if not self.models:
+            raise NudgeError("this NudgedLM is closed; load the bundle again")
+        return AnswerOptions.of(self.bundle.manifest, options)
 
     def __enter__(self) -> NudgedLM:
         return self

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 from nudge_onnx.bundle import Bundle, ModelRecord
 
+from .batching.probe import remembered_batches
 from .inference.opening import open_model
+from .inference.row_memory import RowMemory
 from .sessions.creation import CreateSession, create_session
 from .sessions.model_session import ModelSession
 from .sessions.providers import ProviderSpec, resolve_providers
@@ -51,8 +54,7 @@ def open_models(
     by_text = sorted(models, key=lambda role: size(models[role].tokenizer), reverse=True)
     with huge_pages(), ThreadPoolExecutor(max_workers=1) as beside:
         sessions = {
-            role: beside.submit(open_model, bundle, role, providers, threads, cache_dir, alone=False, create=create)
-            for role in by_weight
+            role: beside.submit(_opened, bundle, role, providers, threads, cache_dir, create) for role in by_weight
         }
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)
         tokenizers = {}
@@ -60,3 +62,16 @@ def open_models(
             tokenizers[role] = Tokenizer(bundle.path(models[role].tokenizer), role, models[role].vocabulary_size)
             return_freed_memory()
         return {role: sessions[role].result() for role in models}, tokenizers
+
+
+def _opened(
+    bundle: Bundle,
+    role: str,
+    providers: Sequence[ProviderSpec],
+    threads: int | None,
+    cache_dir: Path | None,
+    create: CreateSession,
+) -> ModelSession:
+    """A model of which it is known, too, whether its passes may read rows of several texts."""
+    model = open_model(bundle, role, providers, threads, cache_dir, alone=False, create=create)
+    return replace(model, batches=remembered_batches(model, RowMemory.of(model, bundle.manifest.files, cache_dir)))

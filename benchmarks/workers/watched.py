@@ -93,8 +93,8 @@ def _watched(bundle: str, watch: Stopwatch) -> Any:
                 watch.watch(ids, name, "tokenizer")
             return ids
 
-    def memory(model: Any) -> Any:
-        decoder = Decoder(model)
+    def memory(model: Any, turns: Any) -> Any:
+        decoder = Decoder(model, turns)
         for name in ("feed", "prefill", "rewind"):
             watch.watch(decoder, name, "binding")
         return Rows(decoder)

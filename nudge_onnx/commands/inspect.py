@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,28 +23,29 @@ _TITLES = {"base": "base model", "nudge": "nudging model", "proxy_base": "proxy 
 @bundle_argument
 @click.option("--json", "json_wanted", is_flag=True, help="Print the manifest as JSON.")
 @click.option("--check", is_flag=True, help="Read every file and compare its SHA-256.")
-@click.option("--rows", is_flag=True, help="Open the models on this CPU and say whether tokens can be read ahead here.")
+@click.option("--rows", is_flag=True, help="Open the models on this CPU and say how they are read here.")
 def command(folder: Path, json_wanted: bool, check: bool, rows: bool) -> None:
     """Show what the bundle DIR holds: models, sizes, precision, licences, parity with PyTorch, defaults."""
     bundle = Bundle.open(folder)
     if check:
         bundle.verify(lambda path: click.echo(f"checking {path}", err=True))
-    row_bits = _row_bits(folder) if rows else {}
+    here = _here(folder) if rows else {}
     if json_wanted:
-        write(as_json(asdict(bundle.manifest) | ({"row_bits": row_bits} if rows else {})))
+        write(as_json(asdict(bundle.manifest) | here))
     else:
-        write("\n".join(_lines(bundle, row_bits, checked=check)) + "\n")
+        write("\n".join(_lines(bundle, here, checked=check)) + "\n")
 
 
-def _row_bits(folder: Path) -> dict[str, str]:
+def _here(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is known of the models once they are open, by name and role."""
     # Only here: who reads a manifest should not wait for the runtime.
     from nudge_onnx.runtime.lm import NudgedLM
 
     with NudgedLM.load(folder) as lm:
-        return dict(lm.row_bits)
+        return {"row_bits": dict(lm.row_bits), "batches": lm.batches}
 
 
-def _lines(bundle: Bundle, row_bits: Mapping[str, str], *, checked: bool) -> Iterator[str]:
+def _lines(bundle: Bundle, here: Mapping[str, Mapping[str, Any]], *, checked: bool) -> Iterator[str]:
     manifest, defaults = bundle.manifest, bundle.manifest.defaults
     yield f"{manifest.name}  (bundle format {manifest.version}, created {manifest.created})"
     yield (
@@ -52,7 +54,7 @@ def _lines(bundle: Bundle, row_bits: Mapping[str, str], *, checked: bool) -> Ite
     )
     for role, model in manifest.models.items():
         yield f"\n{_TITLES[role]}"
-        for label, value in [*_rows(bundle, model), *_here(row_bits.get(role))]:
+        for label, value in [*_rows(bundle, model), *_on_this_cpu(role, **here)]:
             yield f"  {label:<12}{value}"
     if checked:
         yield f"\nall {len(manifest.files)} files match their SHA-256"
@@ -83,8 +85,13 @@ def _rows(bundle: Bundle, model: ModelRecord) -> list[tuple[str, str]]:
     return rows
 
 
-def _here(row_bits: str | None) -> list[tuple[str, str]]:
-    return [("on this CPU", READS_AHEAD[row_bits])] if row_bits else []
+def _on_this_cpu(
+    role: str, row_bits: Mapping[str, str] | None = None, batches: Mapping[str, bool] | None = None
+) -> list[tuple[str, str]]:
+    if row_bits is None or batches is None:
+        return []
+    shared = "answers at once share passes" if batches[role] else "answers at once take turns"
+    return [("on this CPU", f"{READS_AHEAD[row_bits[role]]}; {shared}")]
 
 
 def _context(model: ModelRecord) -> str:

@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nudge_onnx.bundle import Cache
+from nudge_onnx.bundle import Cache, ModelRecord
 
 from ..sessions.model_session import ModelSession
 from ..sessions.providers import onnxruntime
 from .slicing import keep_positions
 
-__all__ = ["GrowingCache", "InPlaceCache", "KVCache", "make_cache"]
+__all__ = ["GrowingCache", "InPlaceCache", "KVCache", "cache_names", "make_cache", "most_bytes"]
 
 _FIRST_CAPACITY = 256
 
@@ -50,7 +50,16 @@ def make_cache(model: ModelSession, limit: int) -> KVCache:
     return InPlaceCache(model, limit) if model.record.cache.kind == "in_place" else GrowingCache(model)
 
 
-def _names(model: ModelSession) -> list[tuple[str, str]]:
+def most_bytes(record: ModelRecord, positions: int) -> int:
+    """Bytes of a model's cache for a text of so many positions, or of its whole context."""
+    positions = min(positions, record.context_length)
+    if record.cache.kind == "in_place":
+        positions = InPlaceCache.capacity_within(record.context_length, positions)
+    return positions * record.cache.position_bytes
+
+
+def cache_names(model: ModelSession) -> list[tuple[str, str]]:
+    """Names of past and present of keys and values, layer by layer."""
     io = model.record.io
     pairs = []
     for layer in range(model.record.cache.layers):
@@ -76,13 +85,14 @@ class InPlaceCache:
 
     def __init__(self, model: ModelSession, limit: int) -> None:
         self.length = 0
-        self._names = _names(model)
+        self._names = cache_names(model)
         self._shape = model.record.cache
         self._place = (model.device, model.device_id)
         self._limit = limit
         self.capacity = 0
         """Positions that there is room for."""
         self._bound: list[Any] = []
+        self._lent: list[Any] | None = None
         self.buffers: list[Any] = []
         """OrtValues [1, kv_heads, capacity, head_size], key and value of each layer in turn."""
 
@@ -104,14 +114,34 @@ class InPlaceCache:
 
     def capacity_for(self, positions: int) -> int:
         """The capacity that a cache has which never held more than `positions`."""
-        return max(positions, next((one for one in self.capacities() if one >= positions), self._limit))
+        return self.capacity_within(self._limit, positions)
+
+    @classmethod
+    def capacity_within(cls, limit: int, positions: int) -> int:
+        """`capacity_for` of a cache that will never hold more than `limit`."""
+        return max(positions, next((one for one in _capacities(limit) if one >= positions), limit))
 
     def capacities(self) -> list[int]:
         """The capacities before the last, ascending."""
-        capacities = [_FIRST_CAPACITY]
-        while 2 * capacities[-1] < self._limit:
-            capacities.append(2 * capacities[-1])
-        return [capacity for capacity in capacities if capacity < self._limit]
+        return _capacities(self._limit)
+
+    def copy_to(self, buffers: list[Any]) -> None:
+        """Copy what is held to other buffers of the host with room for it."""
+        for fresh, old in zip(buffers, self.buffers if self.length else (), strict=self.length > 0):
+            fresh.numpy()[:, :, : self.length] = old.numpy()[:, :, : self.length]
+
+    def take(self, buffers: list[Any], capacity: int) -> None:
+        """Go on in buffers that others made and may take part in, and that hold already what this cache holds.
+
+        Once it needs more room it moves to buffers of its own.
+        """
+        self._bound.clear()
+        self.buffers, self.capacity, self._lent = buffers, capacity, buffers
+
+    def leave(self, buffers: list[Any]) -> None:
+        """Move out of `buffers`, if these are what it has, to buffers of its own."""
+        if self.buffers is buffers:
+            self._grow(self.length)
 
     def unbind(self) -> None:
         """Let bindings go that are not used any more."""
@@ -135,10 +165,11 @@ class InPlaceCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the buffers at their capacity."""
+        """Bytes of the buffers at their capacity; in memory of others, at the capacity that it would have by itself."""
         shape = self._shape
         item = np.dtype(shape.dtype).itemsize
-        return len(self._names) * shape.kv_heads * shape.head_size * self.capacity * item
+        capacity = self.capacity_for(self.length) if self.buffers is self._lent else self.capacity
+        return len(self._names) * shape.kv_heads * shape.head_size * capacity * item
 
     def _grow(self, needed: int) -> None:
         # What is bound so far is of no use any more, whether or not there is memory for more.
@@ -148,7 +179,7 @@ class InPlaceCache:
         old = self.buffers if self.length else [None] * len(self._names)
         # The old ones stay until all of the new ones are there: an error or an interrupt in between costs nothing.
         grown = [self._buffer(shape, buffer) for buffer in old]
-        self.buffers, self.capacity = grown, capacity
+        self.buffers, self.capacity, self._lent = grown, capacity, None
 
     def _buffer(self, shape: tuple[int, ...], old: Any) -> Any:
         """A buffer that begins with the `length` positions of `old`, and has zeros behind them.
@@ -163,12 +194,20 @@ class InPlaceCache:
         return ortvalue.ortvalue_from_numpy(fresh, *self._place)
 
 
+def _capacities(limit: int) -> list[int]:
+    """Those before `limit` that caches double through."""
+    capacities = [_FIRST_CAPACITY]
+    while 2 * capacities[-1] < limit:
+        capacities.append(2 * capacities[-1])
+    return [capacity for capacity in capacities if capacity < limit]
+
+
 class GrowingCache:
     """For a graph whose present is past plus new: each pass hands its outputs on as the next inputs."""
 
     def __init__(self, model: ModelSession) -> None:
         self.length = 0
-        self._names = _names(model)
+        self._names = cache_names(model)
         self._shape = model.record.cache
         self._place = (model.device, model.device_id)
         self._values = self._empty()

@@ -22,6 +22,9 @@ class CostModel(Protocol):
     def of(self, rows: int) -> float:
         """Seconds of a pass of `rows` rows; 0 while nothing is known."""
 
+    def add(self, rows: int, seconds: float) -> None:
+        """Count a pass."""
+
 
 class Costs:
     """A running mean of the time of passes, by their number of rows.

@@ -5,32 +5,48 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 from nudge_onnx.errors import ContextLengthError
 
-from ..sessions.model_session import ModelSession
+from ..sessions.model_session import Breaker, ModelSession
 from ..text.blocks import BLOCK, blocks_of
 from .cache import InPlaceCache, make_cache
 from .captured import CapturedPasses
-from .costs import Costs
-from .edges import Edges
+from .costs import CostModel, Costs
+from .edges import Edges, whole_reach
 from .inputs import Inputs
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows, has_head, joined
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "Turns"]
 
 _PIECE = 512
 """Most ids of a pass: between passes others get a turn, and Ctrl-C is heard."""
 
 
+class Turns(Protocol):
+    """Whose turn it is among the decoders that share a machine's cores."""
+
+    def take(self, decoder: Decoder, ids: list[int], rows: int) -> Rows:
+        """What `decoder.pass_alone(ids, rows)` returns, once it is this decoder's turn."""
+
+    def leave(self, decoder: Decoder) -> None:
+        """Nothing more is read for now: have the cache where nobody else's is."""
+
+    def costs(self, model: ModelSession, least_rows: int, most_rows: int | None) -> CostModel:
+        """What passes of a model cost a decoder."""
+
+
 class Decoder:
     """A session and the KV cache of one text.
 
-    Not for two threads at once; any number of decoders may share a `ModelSession`.
+    Not for two threads at once; any number of decoders may share a `ModelSession`. Those that share `turns` wait for
+    one another, and several may read a row each in one pass; by itself a decoder runs its passes at once.
     """
 
-    def __init__(self, model: ModelSession) -> None:
+    def __init__(self, model: ModelSession, turns: Turns | None = None) -> None:
         self.model = model
+        self._turns = turns
         record = model.record
         # ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
         # differs enough to change an arg-max. So a pass has two rows at the least where those agree and one does not,
@@ -49,10 +65,14 @@ class Decoder:
         """Tokens fed since the decoder was made."""
         self.passes = 0
         """Forward passes since the decoder was made."""
+        self.begins = False
+        """Whether a prompt is being read."""
         self.before_pass: Callable[[], None] = _nothing
         """Called before each pass; what it raises ends the call, and nothing of that pass was done."""
         self._most_rows = 8 if model.rows == "eights" else None
-        self.costs = Costs(self.least_rows, self._most_rows)
+        self.costs: CostModel = (
+            turns.costs(model, self.least_rows, self._most_rows) if turns else Costs(self.least_rows, self._most_rows)
+        )
         """What passes cost, by their number of rows."""
         self.has_head = has_head(record.io)
         """Whether the graph has an uncertainty head."""
@@ -66,6 +86,7 @@ class Decoder:
             self._in_place = self.cache
         widths = [capacity - self.least_rows + 1 for capacity in self._in_place.capacities()] if self._in_place else []
         self._edges = Edges(record, widths)
+        self._reach = whole_reach(record)
         # Whether the rows of a large pass have other bits than those of a smaller one.
         self._in_blocks = model.rows in ("eights", "none") or self._edges.segmented or self._prompt_rows is not None
         self._blocks: list[int] = []  # that were read in one pass each, and of which something may be held
@@ -88,11 +109,23 @@ class Decoder:
         rows = sum(outputs.nbytes for _, outputs in list(self._bound.values()))
         return self.cache.nbytes + rows + (self._captured.nbytes if self._captured else 0)
 
+    def can_share(self, count: int) -> bool:
+        """Whether the next `count` ids may be read one by one, in passes that other texts share, for the same bits."""
+        as_steps = self._prompt_rows is None or count < self._prompt_rows
+        return self.model.batches and as_steps and self.length + count <= self._reach
+
     def rest(self) -> None:
         """Keep the cache, and let go of what the next pass makes anew."""
+        if self._turns:
+            self._turns.leave(self)
         self._bound.clear()
         self.cache.unbind()
         self.before_pass = _nothing
+
+    @property
+    def reads_head(self) -> bool:
+        """What `read` was told."""
+        return self._head
 
     def read(self, *, head: bool) -> None:
         """Whether `feed` and `prefill` return what the uncertainty head says of each row, or (at first) its logits."""
@@ -131,7 +164,12 @@ class Decoder:
         self._check_room(len(ids))
         if blocks is None:
             blocks = blocks_of(kept + len(ids) - 1)
-        return self._read(self._prompt_parts(list(ids), [block for block in blocks if block * BLOCK >= kept]), 1)
+        parts = self._prompt_parts(list(ids), [block for block in blocks if block * BLOCK >= kept])
+        self.begins = True
+        try:
+            return self._read(parts, 1)
+        finally:
+            self.begins = False
 
     def feed(self, ids: Sequence[int], rows: int = 1) -> Rows:
         """Append `ids` (at least one) to the cache.
@@ -188,6 +226,13 @@ class Decoder:
 
     def _pass(self, ids: list[int], rows: int) -> Rows:
         self.before_pass()
+        return self._turns.take(self, ids, rows) if self._turns else self.pass_alone(ids, rows)
+
+    def pass_alone(self, ids: list[int], rows: int, breaker: Breaker | None = None) -> Rows:
+        """One pass over `ids` behind what was read; the last `rows` rows, as `feed` returns them.
+
+        Raises `ProviderError` if the provider fails, or `breaker` breaks the pass off: nothing was read then.
+        """
         start = time.perf_counter()
         past = self.length
         # Filled up, the last id before an edge would reach beyond it.
@@ -198,18 +243,22 @@ class Decoder:
             self.cache.rewind(past - 1)
             found = self.run_pass([self._ids[past - 1], *ids], 2 - rows, 2)
         elif len(ids) >= self.least_rows:
-            found = self.run_pass(ids, len(ids) - rows, len(ids))
+            found = self.run_pass(ids, len(ids) - rows, len(ids), breaker)
         else:
             count = len(ids)
             found = self.run_pass(ids + ids[-1:] * (self.least_rows - count), count - rows, count)
             self.cache.rewind(past + count)
-        self._ids += ids
+        self.count(ids)
         self.costs.add(len(ids), time.perf_counter() - start)
-        self.fed += len(ids)
-        self.passes += 1
         return found
 
-    def run_pass(self, ids: list[int], first: int, last: int) -> Rows:
+    def count(self, ids: Sequence[int]) -> None:
+        """Take note that a pass has read `ids`; the cache holds them."""
+        self._ids += ids
+        self.fed += len(ids)
+        self.passes += 1
+
+    def run_pass(self, ids: list[int], first: int, last: int, breaker: Breaker | None = None) -> Rows:
         """The rows from `first` up to `last` of a pass over `ids`."""
         past, new = self.length, len(ids)
         io = self._io
@@ -242,7 +291,7 @@ class Decoder:
         # The cache first: one that grows knows its outputs by their place.
         self.cache.bind(outputs.binding)
         outputs.bind(len(rows))
-        self.model.run(outputs.binding)
+        self.model.run(outputs.binding, breaker=breaker)
         self.cache.advance(outputs.binding, new)
         return outputs.take(first - rows.start, last - rows.start)
 

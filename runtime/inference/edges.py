@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from nudge_onnx.bundle import ModelRecord
 
-__all__ = ["Edges"]
+__all__ = ["Edges", "whole_reach"]
 
 # ONNX Runtime's matrix product sums a row longer than 128 in one go or in two halves, depending on whether the last
 # block of 128 columns is at most half full. In attention over floats the rows are heads and the columns positions, so
@@ -21,6 +21,11 @@ _SEGMENT = 64
 # Attention with a window reads a copy of the cache when a text is longer than twice the window and a block. The copy
 # begins at the last multiple of a block that is no later than what the first row of the pass sees.
 _BLOCK = 128
+
+
+def whole_reach(record: ModelRecord) -> int:
+    """Positions up to which the attention of every layer reads its cache from the beginning."""
+    return min([record.context_length, *(2 * window + _BLOCK for window in record.windows or ())])
 
 
 class Edges:

@@ -18,6 +18,7 @@ __all__ = [
     "Outputs",
     "Rows",
     "Summary",
+    "bind_output",
     "has_head",
     "joined",
     "output_shapes",
@@ -73,7 +74,7 @@ class LogitsOutputs:
         self._rows = None  # until they are bound: what is interrupted is bound anew
         if self._buffer.shape[1] < rows:
             self._buffer = np.empty((1, rows, self._buffer.shape[2]), np.float32)
-        _bind(self.binding, self._name, self._buffer[:, :rows])
+        bind_output(self.binding, self._name, self._buffer[:, :rows])
         self._rows = rows
 
     def take(self, first: int, last: int) -> Rows:
@@ -104,7 +105,7 @@ class HeadOutputs:
         views = []
         for name, shape, kind in output_shapes(self._record, rows, head=True):
             buffer = np.empty(shape, kind)
-            _bind(self.binding, name, buffer)
+            bind_output(self.binding, name, buffer)
             views.append(buffer[0].data)
         self._views, self._rows = views, rows
 
@@ -119,12 +120,16 @@ class HeadOutputs:
         return sum(view.nbytes for view in self._views)
 
 
-def output_shapes(record: ModelRecord, rows: int, *, head: bool) -> list[tuple[str, tuple[int, ...], Any]]:
+def output_shapes(
+    record: ModelRecord, rows: int, *, head: bool, texts: int = 1
+) -> list[tuple[str, tuple[int, ...], Any]]:
     """Names, shapes and dtypes of what a pass returns for so many rows: its logits, or what the head says of them."""
     io = record.io
     if not head:
-        return [(io.logits, (1, rows, record.vocabulary_size), np.float32)]
-    return [(name, (1, rows), kind) for name, kind in zip(_head(io), (np.int64, np.float32, np.float32), strict=True)]
+        return [(io.logits, (texts, rows, record.vocabulary_size), np.float32)]
+    return [
+        (name, (texts, rows), kind) for name, kind in zip(_head(io), (np.int64, np.float32, np.float32), strict=True)
+    ]
 
 
 def summaries(ids: npt.NDArray[np.int64], top1: npt.NDArray[np.float32], log_sums: npt.NDArray[np.float32]) -> Rows:
@@ -147,5 +152,6 @@ def _head(io: GraphIO) -> list[str]:
     return [name for name in (io.top1_id, io.top1_probability, io.log_sum_exp) if name is not None]
 
 
-def _bind(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
+def bind_output(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
+    """Have passes write an output to host memory, which the caller keeps."""
     binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

@@ -35,9 +35,10 @@ class CachePool:
         # Weakly: what an interrupt kept from coming back is gone, and does not count.
         self._lent: WeakSet[RememberedRows[Any]] = WeakSet()
 
-    def acquire(self, prompts: Mapping[str, Sequence[int]]) -> Memories:
+    def acquire(self, prompts: Mapping[str, Sequence[int]], nbytes: int = 0) -> Memories:
         """The free memories that hold most of these prompts (ids by role), or fresh ones where none holds much.
 
+        What lies idle makes room for the `nbytes` that they may come to take.
         Raises `NudgeError` once the pool is closed.
         """
         with self._lock:
@@ -51,6 +52,8 @@ class CachePool:
                 self._idle.remove(best)
             memories = best or self._make()
             self._lent.update(memories.values())
+            while len(self._idle) > 1 and self.nbytes + nbytes > self.limit:
+                self._idle.pop(0)
             return memories
 
     def release(self, memories: Memories) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from .decoder import Decoder
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows
 from .row_memory import RowMemory
 
-__all__ = ["find_row_bits", "remembered_row_bits"]
+__all__ = ["Probe", "find_row_bits", "remembered_row_bits"]
 
 # Where sums are rounded to eight bits again, sums that differ may give one number; a small model has so few of them
 # that whole rows agree by chance. Its passes cost next to nothing, so it is asked in more rounds: as many as read so
@@ -42,7 +42,7 @@ _WEIGHTS_OF_EIGHTS = 1_000_000_000
 _PLACES = ((126, _SIZES), (190, (1, 2)))
 
 
-class _Probe(Decoder):
+class Probe(Decoder):
     """A decoder over a made-up past, all of whose outputs are read at once."""
 
     def __init__(self, model: ModelSession) -> None:
@@ -86,14 +86,14 @@ class _AllOutputs:
 
 def remembered_row_bits(model: ModelSession, memory: RowMemory) -> RowBits:
     """The answer of `memory`, or a new one that it keeps."""
-    known = memory.get()
-    if known is not None:
-        return known
+    known = memory.get("rows")
+    if known in get_args(RowBits):
+        return cast(RowBits, known)
     try:
         found = find_row_bits(model)
     except (ProviderError, MemoryError):
         return "none"  # the safe answer; whatever it was will be said when the model is used
-    memory.put(found)
+    memory.put("rows", found)
     return found
 
 
@@ -110,7 +110,7 @@ def find_row_bits(model: ModelSession) -> RowBits:
 
 
 def _holds(model: ModelSession) -> bool:
-    probe = _Probe(model)
+    probe = Probe(model)
     rounds = min(_MOST_ROUNDS, _WEIGHTS_OF_ROUNDS // (model.record.parameters or _WEIGHTS_OF_ROUNDS))
     places = [*_PLACES, *[(0, _SIZES)] * rounds]
     if model.provider != "cpu":
@@ -121,7 +121,7 @@ def _holds(model: ModelSession) -> bool:
     )
 
 
-def _agrees(probe: _Probe, past: int, sizes: Sequence[int], first: int) -> bool:
+def _agrees(probe: Probe, past: int, sizes: Sequence[int], first: int) -> bool:
     """Whether ids behind `past` positions, of which one is `first`, say the same in passes of these sizes as in one."""
     ids = [(first + 7919 * at) % probe.model.record.vocabulary_size for at in range(sum(sizes))]
     probe.begin(past)

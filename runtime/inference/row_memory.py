@@ -1,4 +1,4 @@
-"""Remembers from one load to the next which passes share bits: one small file an answer.
+"""Remembers from one load to the next what was asked of a model: one small file an answer.
 
 An answer is kept with all that it depends on and believed for nothing else. A file that cannot be read or written means
 only that the model is asked again.
@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from nudge_onnx.bundle import FileRecord
 
-from ..sessions.model_session import ModelSession, RowBits
+from ..sessions.model_session import ModelSession
 from ..sessions.providers import onnxruntime
 from ..system.processor import processor
 
@@ -62,35 +62,34 @@ class RowMemory:
         }
         return cls((cache_dir or user_folder()) if session.provider == "cpu" else None, depends_on)
 
-    def get(self) -> RowBits | None:
-        """The answer that was kept; `None` where there is none to believe."""
+    def get(self, question: str) -> Any:
+        """The answer that was kept, whatever it is; `None` where there is none to believe."""
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            found = kept["rows"] if kept["depends_on"] == self.depends_on else None
+            kept = json.loads(self._path(question).read_text(encoding="utf-8"))
+            return kept[question] if kept["depends_on"] == self.depends_on else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return found if found in get_args(RowBits) else None
 
-    def put(self, rows: RowBits) -> None:
+    def put(self, question: str, answer: str | bool) -> None:
         """Keep an answer: written beside and renamed, so that another process may do the same."""
-        text = json.dumps({"rows": rows, "depends_on": self.depends_on}, indent=2)
+        text = json.dumps({question: answer, "depends_on": self.depends_on}, indent=2)
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, beside = tempfile.mkstemp(prefix=".rows-", dir=self._path.parent)
+            path = self._path(question)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, beside = tempfile.mkstemp(prefix=f".{question}-", dir=path.parent)
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as stream:
                     stream.write(text)
-                Path(beside).replace(self._path)
+                Path(beside).replace(path)
             except OSError:
                 Path(beside).unlink(missing_ok=True)
                 raise
 
-    @property
-    def _path(self) -> Path:
+    def _path(self, question: str) -> Path:
         if self.folder is None:
             raise FileNotFoundError("no folder to remember in")
         key = hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()
-        return self.folder / f"rows-{key[:24]}.json"
+        return self.folder / f"{question}-{key[:24]}.json"
 
 
 def user_folder() -> Path | None:

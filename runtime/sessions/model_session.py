@@ -10,14 +10,30 @@ from nudge_onnx.bundle import ModelRecord
 from nudge_onnx.errors import ProviderError
 
 from .cuda_graphs import CudaGraphs
+from .providers import onnxruntime
 
-__all__ = ["ModelSession", "RowBits", "first_line"]
+__all__ = ["Breaker", "ModelSession", "RowBits", "first_line"]
 
 RowBits: TypeAlias = Literal["all", "pairs", "eights", "none"]
 """Which passes give a row the same bits, whatever else they read.
 
 All, those of two rows or more (`pairs`), those of eight rows, or none.
 """
+
+
+class Breaker:
+    """Breaks a pass off while it runs: it raises `ProviderError`, and what it would have written counts for nothing."""
+
+    def __init__(self) -> None:
+        self.options = onnxruntime().RunOptions()
+        """ONNX Runtime's, to run the pass with."""
+        self.used = False
+        """Whether the pass was to be broken off."""
+
+    def use(self) -> None:
+        """Break the pass off, before its next node; any thread may call this."""
+        self.used = True
+        self.options.terminate = True
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class ModelSession:
     """How it runs passes that are recorded and replayed; `None` where the provider was not told to."""
     rows: RowBits = "none"
     """Which passes share bits where it runs."""
+    batches: bool = False
+    """Whether a row has the same bits there in a pass over several texts, one row each."""
     opened_with: Mapping[str, Any] = field(default_factory=dict)
     """What a session of the same graph may have otherwise: providers and their options, threads, ... JSON-ready."""
 
@@ -42,14 +60,16 @@ class ModelSession:
         """Where cache buffers live: `cuda` for the CUDA and TensorRT providers, else `cpu`."""
         return "cuda" if self.provider in ("cuda", "tensorrt") else "cpu"
 
-    def run(self, binding: Any, recorded: Any = None) -> None:
+    def run(self, binding: Any, recorded: Any = None, breaker: Breaker | None = None) -> None:
         """A pass on what is bound; `recorded` are run options that `cuda_graphs` made for it.
+
+        `breaker` may break it off, if it is not recorded.
 
         Raises `ProviderError` with ONNX Runtime's reason if the provider cannot run it.
         """
         try:
             if self.cuda_graphs is None:
-                self.session.run_with_iobinding(binding)
+                self.session.run_with_iobinding(binding, *((breaker.options,) if breaker else ()))
             else:
                 self.cuda_graphs.run(self.session, binding, recorded)
         except Exception as error:  # onnxruntime raises a family of types of its own

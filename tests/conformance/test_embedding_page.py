@@ -26,8 +26,6 @@ def test_the_python_service_streams_an_answer(tmp_path: Path, monkeypatch: pytes
         alone = names["lm"].generate([{"role": "user", "content": "the cat sat on a mat"}], max_new_tokens=256)
         assert "".join(event["text"] for event in events[:-1]) == alone.text
         assert events[-1] == {"finish_reason": alone.finish_reason}
-        for _ in range(2):
-            assert names["places"].acquire(blocking=False), "a stream that is closed early gives its place back"
-        assert not names["places"].acquire(blocking=False)
+        assert names["lm"].pool.lent == (), "a stream that is closed early gives its caches back"
     finally:
         names["lm"].close()

@@ -202,27 +202,27 @@ def memory_of(bundle: Path, folder: Path | None, provider: str = "cpu", **opened
 
 def test_an_answer_is_remembered_for_what_it_was_asked_of(codes: Path, tmp_path: Path) -> None:
     memory = memory_of(codes, tmp_path)
-    assert memory.get() is None
-    memory.put("all")
-    assert memory_of(codes, tmp_path).get() == "all"
-    assert memory_of(codes, tmp_path, prepacked=True).get() is None
-    memory.put("pairs")
-    assert memory_of(codes, tmp_path).get() == "pairs"
+    assert memory.get("rows") is None
+    memory.put("rows", "all")
+    assert memory_of(codes, tmp_path).get("rows") == "all"
+    assert memory_of(codes, tmp_path, prepacked=True).get("rows") is None
+    memory.put("rows", "pairs")
+    assert memory_of(codes, tmp_path).get("rows") == "pairs"
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]  # nothing half-written stays
 
 
 def test_an_answer_of_another_processor_is_not_believed(
     codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory_of(codes, tmp_path).put("all")
+    memory_of(codes, tmp_path).put("rows", "all")
     monkeypatch.setattr("nudge_onnx.runtime.inference.row_memory.processor", lambda: "another one")
-    assert memory_of(codes, tmp_path).get() is None
+    assert memory_of(codes, tmp_path).get("rows") is None
 
 
 def test_nothing_is_remembered_of_a_device_that_has_no_name(codes: Path, tmp_path: Path) -> None:
     memory = memory_of(codes, tmp_path, provider="cuda")
-    memory.put("pairs")
-    assert memory.get() is None
+    memory.put("rows", "pairs")
+    assert memory.get("rows") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,23 +231,23 @@ def test_nothing_is_remembered_of_a_device_that_has_no_name(codes: Path, tmp_pat
 )
 def test_a_damaged_answer_is_asked_again(codes: Path, tmp_path: Path, text: str) -> None:
     memory = memory_of(codes, tmp_path)
-    memory.put("all")
+    memory.put("rows", "all")
     next(tmp_path.iterdir()).write_text(text)
-    assert memory.get() is None
-    memory.put("none")
-    assert memory.get() == "none"
+    assert memory.get("rows") is None
+    memory.put("rows", "none")
+    assert memory.get("rows") == "none"
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(codes: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     memory = memory_of(codes, tmp_path / "file")
-    memory.put("all")
-    assert memory.get() is None
+    memory.put("rows", "all")
+    assert memory.get("rows") is None
 
 
 def test_the_users_folder_is_moved_by_a_variable(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUDGE_ONNX_CACHE", str(tmp_path / "moved"))
-    memory_of(codes, None).put("all")
+    memory_of(codes, None).put("rows", "all")
     assert len(list((tmp_path / "moved").iterdir())) == 1
 
 
@@ -257,12 +257,12 @@ def test_two_writers_leave_one_whole_answer(codes: Path, tmp_path: Path, monkeyp
 
     def meanwhile(self: Path, target: Path) -> Path:
         monkeypatch.setattr(Path, "replace", rename)
-        other.put("pairs")
+        other.put("rows", "pairs")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "replace", meanwhile)
-    memory.put("all")
-    assert memory.get() == "all"
+    memory.put("rows", "all")
+    assert memory.get("rows") == "all"
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -286,4 +286,4 @@ def test_a_graph_that_cannot_run_is_asked_again(codes: Path, tmp_path: Path, mon
     monkeypatch.setattr(row_bits, "find_row_bits", broken)
     memory = memory_of(codes, tmp_path)
     assert row_bits.remembered_row_bits(graph_of(codes), memory) == "none"
-    assert memory.get() is None
+    assert memory.get("rows") is None
