@@ -16,6 +16,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "run": "Answer one prompt.",
     "chat": "Hold a conversation.",
+    "batch": "Answer a file of prompts.",
     "inspect": "Show what a bundle holds, and check it.",
 }
 

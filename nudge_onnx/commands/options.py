@@ -128,8 +128,8 @@ def answer_options(command: Command) -> Command:
     return command
 
 
-def load(folder: Path, options: dict[str, Any]) -> NudgedLM:
-    """Open the bundle with the options about providers, threads and the cache folder."""
+def load(folder: Path, options: dict[str, Any], **more: Any) -> NudgedLM:
+    """Open the bundle with the options about providers, threads and the cache folder; `more` are `NudgedLM.load`'s."""
     from nudge_onnx.runtime.lm import NudgedLM
 
     return NudgedLM.load(
@@ -137,6 +137,7 @@ def load(folder: Path, options: dict[str, Any]) -> NudgedLM:
         providers=_providers(options["providers"] or ("cpu",), options["provider_options"]),
         threads=options["threads"],
         cache_dir=options["cache_dir"],
+        **more,
     )
 
 
