@@ -21,6 +21,8 @@ from benchmarks.quality import quality
 from benchmarks.rows import REPEATS, rows
 from benchmarks.single import ROLES
 from benchmarks.step import step
+from benchmarks.throughput import AT_ONCE, PROMPT_COUNT, throughput
+from benchmarks.throughput import TOKENS as ANSWER_TOKENS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,6 +92,17 @@ def nudged_command(rounds: int, quick: bool, pairs: tuple[str, ...], torch: bool
         nudged(PAIRS[pair](), 1 if quick else rounds, 16 if quick else TOKENS, torch)
 
 
+@main.command("throughput")
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=list(PAIRS), show_default=True)
+@click.option("--prompts", type=click.IntRange(1), default=PROMPT_COUNT, show_default=True)
+@click.option("--at-once", multiple=True, type=click.IntRange(1), default=AT_ONCE, show_default=True)
+@click.option("--quick", is_flag=True, help="A few prompts: to see that it works.")
+def throughput_command(pairs: tuple[str, ...], prompts: int, at_once: tuple[int, ...], quick: bool) -> None:
+    """Many answers at once, of the demo pair and of the large pair."""
+    for pair in pairs:
+        throughput(pair, 4 if quick else prompts, 16 if quick else ANSWER_TOKENS, (1, 2) if quick else at_once)
+
+
 @main.command("context")
 @_measured(2)
 @_only
@@ -141,7 +154,18 @@ def quality_command(quick: bool, only: tuple[str, ...]) -> None:
 @click.pass_context
 def all_command(context: click.Context, quick: bool) -> None:
     """Every benchmark, one after the other."""
-    for name in ("decode", "prefill", "context", "rows", "nudged", "footprint", "step", "operators", "quality"):
+    for name in (
+        "decode",
+        "prefill",
+        "context",
+        "rows",
+        "nudged",
+        "throughput",
+        "footprint",
+        "step",
+        "operators",
+        "quality",
+    ):
         context.invoke(main.commands[name], quick=quick)
 
 

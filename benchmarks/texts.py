@@ -36,6 +36,18 @@ def whole_text(role: str) -> list[int]:
     return [*prefix, *ids]
 
 
+def mixed_prompts(count: int, words: int | None = None) -> list[str]:
+    """Prompts of 5 to 220 words, or of so many, no two alike."""
+    text = _TEXT.read_text(encoding="utf-8").split()
+    lengths = (5, 12, 40, 90, 220, 20, 150, 8)
+    found = []
+    for number in range(count):
+        length = words or lengths[number % len(lengths)]
+        start = 131 * number % max(1, len(text) - length)
+        found.append(f"Continue in your own words: {' '.join(text[start : start + length])}")
+    return found
+
+
 @lru_cache
 def _encoded(role: str) -> tuple[list[int], list[int]]:
     bundle = Bundle.open(bundle_of(role, "int8"))
