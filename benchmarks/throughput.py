@@ -21,7 +21,7 @@ from nudge_onnx.runtime.text.templates import render
 from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
 AT_ONCE = (1, 2, 4, 8, 16)
-PROMPT_COUNT, TOKENS = 64, 64
+PROMPT_COUNT, TOKENS = 64, 128
 GOAL = 2.5
 NUDGED, BASE = "nudge-onnx: nudged", "nudge-onnx: base model alone"
 LLAMA, GENAI = "llama.cpp: base model alone, slots", "genai: base model alone, one by one"

@@ -173,8 +173,13 @@ class Scheduler:
         shared, last = self._last
         if single and (shared or len(single) == len(short)):
             return [min(single, key=lambda request: len(request.ids) / (1 + request.passed_over))]
+        # Most texts a second; a dear pass waits for more of them than a cheap one.
         groups = [self._with(request) for request in short if request.together]
-        return max(groups, key=lambda group: (len(group), id(group[0].decoder.model) == last))
+        return max(groups, key=lambda group: (len(group) / self._step(group), id(group[0].decoder.model) == last))
+
+    def _step(self, group: Sequence[PassRequest]) -> float:
+        """Seconds of a pass over one row of the model that a group waits for; 1 while nothing is known."""
+        return self._costs[id(group[0].decoder.model)].alone(1) or 1.0
 
     def _with(self, first: PassRequest) -> list[PassRequest]:
         """The requests that can share a pass with this one, those first that waited longest."""
