@@ -16,7 +16,7 @@ from nudge_onnx.errors import ContextLengthError, NudgeError
 from .answering import Answering
 from .batching.admission import Admission
 from .batching.scheduler import Scheduler
-from .inference.decoder import Decoder, Turns
+from .inference.decoder import PASS_ROWS, Decoder, Turns
 from .inference.pool import CachePool
 from .inference.remembered_rows import RememberedRows
 from .loading import open_models
@@ -38,12 +38,9 @@ __all__ = ["NudgedLM"]
 _MOST_THREADS = 1024
 _MOST_CACHE_MIB = 2**40
 _MOST_SLOTS = 64
+_MOST_PASS_ROWS = 4096
 DEFAULT_SLOTS = 8
 """Answers at a time: on two cores more make no more tokens, and each waits longer for its own."""
-
-
-def _memory_of(model: ModelSession, turns: Turns) -> RememberedRows[Any]:
-    return RememberedRows(Decoder(model, turns))
 
 
 class NudgedLM:
@@ -62,7 +59,8 @@ class NudgedLM:
         *,
         cache_mib: int = 512,
         slots: int = DEFAULT_SLOTS,
-        memory: Callable[[ModelSession, Turns], RememberedRows[Any]] = _memory_of,
+        pass_rows: int = PASS_ROWS,
+        memory: Callable[[ModelSession, Turns], RememberedRows[Any]] | None = None,
     ) -> None:
         """For models that were opened otherwise than by `load`: `open_models` takes what makes a session.
 
@@ -76,14 +74,17 @@ class NudgedLM:
         """The open session of each model, by role; none once it is closed."""
         self.tokenizers = tokenizers
         """The tokenizer of each model, by role; none once it is closed."""
+
+        def memory_of(model: ModelSession, turns: Turns) -> RememberedRows[Any]:
+            return RememberedRows(Decoder(model, turns, pass_rows))
+
+        make = memory or memory_of
         self.slots = slots
         """Most answers that are written at a time."""
         self.scheduler = scheduler = Scheduler(slots)
         """Whose turn it is among answers on their way."""
         self._admission = Admission(slots, cache_mib << 20, lambda: scheduler.at_work)
-        self.pool = CachePool(
-            lambda: {role: memory(model, scheduler) for role, model in models.items()}, cache_mib << 20
-        )
+        self.pool = CachePool(lambda: {role: make(model, scheduler) for role, model in models.items()}, cache_mib << 20)
         """The caches of answers on their way, and of conversations that may be gone on with."""
 
     @classmethod
@@ -96,6 +97,7 @@ class NudgedLM:
         cache_mib: int = 512,
         cache_dir: str | Path | None = None,
         slots: int = DEFAULT_SLOTS,
+        pass_rows: int = PASS_ROWS,
     ) -> NudgedLM:
         """Open a bundle.
 
@@ -103,7 +105,8 @@ class NudgedLM:
         name, alone or as `(name, options)`. `threads` per model (1 to 1,024), by default the cores. `cache_mib` bounds
         the KV caches: of answers on their way, of which those beyond it wait, and of conversations to come back to;
         those used last stay, whatever their size. `slots` (1 to 64) is how many answers are written at a time, the
-        others wait; where `batches` says so they share passes.
+        others wait; where `batches` says so they share passes. `pass_rows` (16 to 4,096) is the most tokens of a text
+        in one pass, during which others wait; blocks of 128 of a prompt are read whole.
         `cache_dir` is a folder for what a provider prepares of the models (see docs/providers.md): later loads find it
         there, and processes on one machine share it.
 
@@ -113,10 +116,11 @@ class NudgedLM:
         threads = None if threads is None else integer("threads", threads, 1, _MOST_THREADS)
         cache_mib = integer("cache_mib", cache_mib, 0, _MOST_CACHE_MIB)
         slots = integer("slots", slots, 1, _MOST_SLOTS)
+        pass_rows = integer("pass_rows", pass_rows, 16, _MOST_PASS_ROWS)
         cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
         bundle = Bundle.open(path("folder", folder))
         models, tokenizers = open_models(bundle, providers, threads, cache_folder)
-        lm = cls(bundle, models, tokenizers, cache_mib=cache_mib, slots=slots)
+        lm = cls(bundle, models, tokenizers, cache_mib=cache_mib, slots=slots, pass_rows=pass_rows)
         lm.load_seconds = time.perf_counter() - start
         return lm
 

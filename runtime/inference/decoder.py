@@ -18,10 +18,10 @@ from .edges import Edges, whole_reach
 from .inputs import Inputs
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows, has_head, joined
 
-__all__ = ["Decoder", "Turns"]
+__all__ = ["PASS_ROWS", "Decoder", "Turns"]
 
-_PIECE = 512
-"""Most ids of a pass: between passes others get a turn, and Ctrl-C is heard."""
+PASS_ROWS = 512
+"""Most ids of a pass by default: between passes others get a turn, and Ctrl-C is heard."""
 
 
 class Turns(Protocol):
@@ -44,8 +44,10 @@ class Decoder:
     one another, and several may read a row each in one pass; by itself a decoder runs its passes at once.
     """
 
-    def __init__(self, model: ModelSession, turns: Turns | None = None) -> None:
+    def __init__(self, model: ModelSession, turns: Turns | None = None, pass_rows: int = PASS_ROWS) -> None:
+        """`pass_rows` is the most ids of a pass, at least two; blocks of a prompt are read whole."""
         self.model = model
+        self._pass_rows = pass_rows
         self._turns = turns
         record = model.record
         # ONNX Runtime may take another matrix kernel for one row than for several, and in quantised graphs its result
@@ -94,6 +96,7 @@ class Decoder:
         self._head = False
         # Of passes over one id, and of all others: binding other shapes takes longer than all else around a step.
         self._bound: dict[bool, tuple[Inputs, Outputs]] = {}
+        self._breaker: Breaker | None = None
         self._captured: CapturedPasses | None = None
         if model.cuda_graphs is not None and self._in_place is not None:
             self._captured = CapturedPasses(model, model.cuda_graphs, self._in_place)
@@ -206,7 +209,7 @@ class Decoder:
             return [[token] for token in ids]
         count = len(ids)
         edges = [edge - past for edge in self._edges.between(past, past + count)]
-        longest = self._most_rows or (self._prompt_rows - 1 if self._prompt_rows else _PIECE)
+        longest = min(self._pass_rows, self._most_rows or (self._prompt_rows - 1 if self._prompt_rows else PASS_ROWS))
         return [
             ids[at : min(at + longest, end)]
             for start, end in pairwise([0, *edges, count])
@@ -233,6 +236,7 @@ class Decoder:
 
         Raises `ProviderError` if the provider fails, or `breaker` breaks the pass off: nothing was read then.
         """
+        self._breaker = breaker
         start = time.perf_counter()
         past = self.length
         # Filled up, the last id before an edge would reach beyond it.
@@ -243,7 +247,7 @@ class Decoder:
             self.cache.rewind(past - 1)
             found = self.run_pass([self._ids[past - 1], *ids], 2 - rows, 2)
         elif len(ids) >= self.least_rows:
-            found = self.run_pass(ids, len(ids) - rows, len(ids), breaker)
+            found = self.run_pass(ids, len(ids) - rows, len(ids))
         else:
             count = len(ids)
             found = self.run_pass(ids + ids[-1:] * (self.least_rows - count), count - rows, count)
@@ -258,7 +262,7 @@ class Decoder:
         self.fed += len(ids)
         self.passes += 1
 
-    def run_pass(self, ids: list[int], first: int, last: int, breaker: Breaker | None = None) -> Rows:
+    def run_pass(self, ids: list[int], first: int, last: int) -> Rows:
         """The rows from `first` up to `last` of a pass over `ids`."""
         past, new = self.length, len(ids)
         io = self._io
@@ -291,7 +295,7 @@ class Decoder:
         # The cache first: one that grows knows its outputs by their place.
         self.cache.bind(outputs.binding)
         outputs.bind(len(rows))
-        self.model.run(outputs.binding, breaker=breaker)
+        self.model.run(outputs.binding, *((None, self._breaker) if self._breaker else ()))
         self.cache.advance(outputs.binding, new)
         return outputs.take(first - rows.start, last - rows.start)
 

@@ -119,8 +119,8 @@ def counted_sessions(faults: Faults) -> CreateSession:
     def create(*arguments: Any) -> Counted:
         real = create_session(*arguments)
 
-        def run(binding: Counted) -> None:
-            real.run_with_iobinding(binding.real)
+        def run(binding: Counted, *options: Any) -> None:
+            real.run_with_iobinding(binding.real, *options)
 
         return Counted(real, faults, io_binding=partial(binding_of, real), run_with_iobinding=run)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from opened import loaded
+from pairs import Pair
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.errors import NudgeError, ProviderError
@@ -250,3 +251,15 @@ def test_a_long_pass_is_broken_off_for_the_beginning_of_an_answer_and_read_again
     assert lm.generate(long, max_new_tokens=10).text == wanted
     assert broken.count(True) >= 2
     assert not broken[-1]
+
+
+def test_a_pass_reads_no_more_of_a_text_than_it_may(tiny_word_pair: Pair) -> None:
+    prompt = "the cat sat on a mat and dog ran to town " * 8
+    with NudgedLM.load(tiny_word_pair.bundle, threads=1) as lm:
+        whole = lm.generate(prompt, max_new_tokens=8)
+    with NudgedLM.load(tiny_word_pair.bundle, threads=1, pass_rows=16) as lm:
+        parts = lm.generate(prompt, max_new_tokens=8)
+    assert parts.pieces == whole.pieces
+    assert parts.timings.passes["base"] > whole.timings.passes["base"] + 3
+    with pytest.raises(NudgeError, match="pass_rows must be an integer between 16 and 4096"):
+        NudgedLM.load(tiny_word_pair.bundle, pass_rows=1)
