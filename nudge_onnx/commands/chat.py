@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge_onnx.commands.options import answer_options, bundle_argument, load, painter, stream_arguments
+from nudge_onnx.commands.options import answer_options, bundle_argument, colour_option, load, painter, stream_arguments
 from nudge_onnx.console import read_line, write
 from nudge_onnx.errors import ContextLengthError, NudgeError
 
@@ -22,6 +22,7 @@ _HELP = "/reset forgets the conversation, /gamma 0.4 sets gamma, /quit leaves; C
 @click.command("chat")
 @bundle_argument
 @answer_options
+@colour_option
 def command(folder: Path, **options: Any) -> None:
     """Hold a conversation with the bundle DIR.
 

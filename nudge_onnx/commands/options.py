@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from nudge_onnx.runtime.lm import NudgedLM
     from nudge_onnx.runtime.nudging.results import Piece
 
-__all__ = ["READS_AHEAD", "answer_options", "bundle_argument", "load", "painter", "stream_arguments"]
+__all__ = [
+    "READS_AHEAD",
+    "answer_options",
+    "bundle_argument",
+    "colour_option",
+    "load",
+    "painter",
+    "stream_arguments",
+]
 
 READS_AHEAD = {
     "all": "reads ahead in passes of any size",
@@ -105,14 +113,6 @@ _OPTIONS = [
         metavar="DIR",
         help="Keep prepared graphs here, for later loads and for processes to share.",
     ),
-    click.option(
-        "--colour",
-        "--color",
-        type=click.Choice(["auto", "always", "never"]),
-        default="auto",
-        show_default=True,
-        help="Colour the nudging model's words; auto: on a terminal, unless NO_COLOR is set.",
-    ),
 ]
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 _STREAM = (
@@ -126,6 +126,17 @@ def answer_options(command: Command) -> Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+colour_option = click.option(
+    "--colour",
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour the nudging model's words; auto: on a terminal, unless NO_COLOR is set.",
+)
+"""Whether the nudging model's words are coloured, of commands that show them."""
 
 
 def load(folder: Path, options: dict[str, Any], **more: Any) -> NudgedLM:

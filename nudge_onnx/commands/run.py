@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge_onnx.commands.options import READS_AHEAD, answer_options, bundle_argument, load, painter, stream_arguments
+from nudge_onnx.commands.options import (
+    READS_AHEAD,
+    answer_options,
+    bundle_argument,
+    colour_option,
+    load,
+    painter,
+    stream_arguments,
+)
 from nudge_onnx.console import as_json, read_text, write
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ __all__ = ["command"]
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--stats", is_flag=True, help="Print figures on stderr at the end.")
 @answer_options
+@colour_option
 def command(folder: Path, prompt: str, json_wanted: bool, stats: bool, **options: Any) -> None:
     """Answer PROMPT with the bundle DIR; the answer streams to stdout.
 

@@ -24,9 +24,11 @@ TESTS = (
     "tests/passes/test_finishing.py",
     "tests/runtime/test_decoder.py",
     *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/runtime/test_row*.py"))),
+    "tests/runtime/batching/test_same_answers.py",
 )
-# An emulator takes a hundred times as long: there one way of three to read ahead, and the rows of one architecture.
-FEW = ["-k", "auto or last_bit or (bits_of_a_row and llama) or not_believed"]
+# An emulator takes a hundred times as long: there one way of three to read ahead, the rows of one architecture,
+# and a few short texts at once.
+FEW = ["-k", "auto or last_bit or (bits_of_a_row and llama) or not_believed or (go_together and short)"]
 
 
 def pytest(way: Way, exports: Path, *options: str) -> bool:

@@ -125,7 +125,9 @@ def test_a_text_that_fails_costs_no_other_one_a_bit(lm: NudgedLM, alone: NudgedL
         assert said(answer) == said(alone.generate(prompt, **options))
 
 
-@pytest.mark.parametrize("lengths", [(1, 150), (120, 170, 20), (52, 51, 50, 49)])
+@pytest.mark.parametrize(
+    "lengths", [(1, 150), (120, 170, 20), (52, 51, 50, 49), (1, 9, 4)], ids=["far", "long", "alike", "short"]
+)
 def test_caches_of_any_length_go_together(lm: NudgedLM, alone: NudgedLM, lengths: tuple[int, ...]) -> None:
     texts = [
         (" ".join(WORDS[(seed + at) % len(WORDS)] for at in range(length)), {"max_new_tokens": 24})
