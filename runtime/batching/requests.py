@@ -78,8 +78,9 @@ class PassRequest:
         """
         left = list(self.ids[self._read :])
         try:
-            # A pass with others that failed may have been counted in part.
-            self.decoder.rewind(self.decoder.length)
+            # A pass with others that failed may have been counted in part. The decoder itself is not to forget what
+            # it knows of the blocks that it is about to read.
+            self.decoder.cache.rewind(self.decoder.length)
             self._found.append(self.decoder.pass_alone(left, min(self.rows, len(left)), breaker))
         except BaseException as error:
             if breaker is not None and breaker.used:

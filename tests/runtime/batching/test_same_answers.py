@@ -136,3 +136,11 @@ def test_caches_of_any_length_go_together(lm: NudgedLM, alone: NudgedLM, lengths
     for answer, (prompt, options) in zip(at_once(lm, texts, {}), texts, strict=True):
         assert answer is not None
         assert said(answer) == said(alone.generate(prompt, **options))
+
+
+def test_a_shorter_prompt_finds_what_a_longer_one_left_and_has_its_own_bits(lm: NudgedLM, alone: NudgedLM) -> None:
+    words = [WORDS[at % len(WORDS)] for at in range(170)]
+    for length in (170, 60, 150, 40, 100, 20):
+        prompt = " ".join(words[:length])
+        alone.pool.clear()
+        assert said(lm.generate(prompt, max_new_tokens=8)) == said(alone.generate(prompt, max_new_tokens=8)), length
