@@ -27,8 +27,8 @@ NUDGED, BASE = "nudge-onnx: nudged", "nudge-onnx: base model alone"
 LLAMA, GENAI = "llama.cpp: base model alone, slots", "genai: base model alone, one by one"
 ARRIVALS = 9
 ONE_BY_ONE = 12
-ABOUT = f"""
-{PROMPT_COUNT} prompts of 5 to 300 tokens, answers of at most {TOKENS}, greedy, from empty caches; so many are written
+ABOUT = """
+{prompts} prompts of 5 to 300 tokens, answers of at most {tokens}, greedy, from empty caches; so many are written
 at a time, and the next begins when one has ended. Tokens per second are those of all answers over the time from the
 first prompt to the last token, reading prompts included. The time of a token is that from the one before it in the same
 answer; what a draft wrote at once shares its time. llama.cpp runs its own batches over sequences, as its server's slots
