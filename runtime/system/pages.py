@@ -19,7 +19,12 @@ def sparse_zeros(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
     """
     kind = np.dtype(dtype)
     count = int(np.prod(shape))
-    memory = mmap.mmap(-1, max(1, count * kind.itemsize))
+    size = max(1, count * kind.itemsize)
+    if hasattr(mmap, "MAP_ANONYMOUS"):
+        # By default it would be shared with processes that this one forks.
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        memory = mmap.mmap(-1, size)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with suppress(OSError):  # a kernel without large pages
             memory.madvise(mmap.MADV_NOHUGEPAGE)

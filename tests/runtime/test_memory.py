@@ -42,3 +42,27 @@ def test_without_proc_the_peak_comes_from_the_c_library(monkeypatch: pytest.Monk
     assert said is not None
     assert other is not None
     assert other >= said // 2
+
+
+@linux
+def test_zeros_take_memory_where_something_is_written_and_are_no_other_process_s() -> None:
+    code = """
+import os
+from pathlib import Path
+from nudge_onnx.runtime.system.pages import sparse_zeros
+
+def resident():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) << 10
+
+before = resident()
+zeros = sparse_zeros((8, 256 << 20), "int8")
+zeros[3, :1 << 20] = 1
+assert resident() - before < 16 << 20, resident() - before
+assert not zeros[4, :100].any()
+if os.fork() == 0:
+    zeros[3, 0] = 2
+    os._exit(0)
+os.wait()
+assert zeros[3, 0] == 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
