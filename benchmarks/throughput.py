@@ -41,9 +41,9 @@ def throughput(
 ) -> None:
     """Measure a pair and write the results."""
     pair = PAIRS[pair_name]()
-    report = Report(
-        f"throughput-{pair_name}", f"Answers at once, {pair.title.split(', ')[-1]}", f"{pair.about}\n{ABOUT}"
-    )
+    title = f"Answers at once, {pair.title.split(', ')[-1]}"
+    about = f"{pair.about}\n{ABOUT.format(prompts=prompts, tokens=tokens)}"
+    report = Report(f"throughput-{pair_name}", title, about)
     texts = mixed_prompts(prompts)
     found: dict[str, dict[int, dict[str, Any]]] = {}
 
@@ -79,7 +79,8 @@ def throughput(
 
 def long_prompt(bundle: Path) -> str:
     """A prompt of 4,000 tokens and some."""
-    tokenizer = Tokenizer(Bundle.open(bundle).path(Bundle.open(bundle).manifest.models["base"].tokenizer))
+    opened = Bundle.open(bundle)
+    tokenizer = Tokenizer(opened.path(opened.manifest.models["base"].tokenizer))
     text = mixed_prompts(1, words=600)[0]
     return text * -(-4096 // len(tokenizer.encode(text)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from nudge_onnx.bundle import sha256_of
 from nudge_onnx.errors import NudgeError
 from nudge_onnx.strict_json import parse
 
@@ -98,7 +98,7 @@ class BatchOutput:
             beside.unlink(missing_ok=True)
         elif target.exists():
             raise NudgeError(f"{target} is there already; name another file, or give --overwrite")
-        head = {"run": {**run, "input": hashlib.sha256(source.read_bytes()).hexdigest()}}
+        head = {"run": {**run, "input": sha256_of(source)}}
         try:
             with beside.open("a+b") as stream:
                 output = cls._going_on(stream, head, beside)

@@ -40,25 +40,21 @@ class Answering:
 
     def _admitted(self) -> Pieces:
         """Written once there is room for its caches."""
-        with self.admission.admitted(self._most_bytes, self.cancellation.check):
-            return (yield from self._lent())
+        request = self.request
+        models, most = request.manifest.models, request.options.max_new_tokens
+        nbytes = sum(most_bytes(models[role], len(prompt.ids) + most) for role, prompt in request.prompts.items())
+        with self.admission.admitted(nbytes, self.cancellation.check):
+            return (yield from self._lent(nbytes))
 
-    @property
-    def _most_bytes(self) -> int:
-        """Bytes of the caches of an answer that is as long as it may be."""
-        models, most = self.request.manifest.models, self.request.options.max_new_tokens
-        return sum(most_bytes(models[role], len(prompt.ids) + most) for role, prompt in self.request.prompts.items())
-
-    def _lent(self) -> Pieces:
-        """Written with caches of a pool, which get back to it however the answer ends."""
-        pool = self.pool
-        memories = pool.acquire({role: prompt.ids for role, prompt in self.request.prompts.items()}, self._most_bytes)
+    def _lent(self, nbytes: int) -> Pieces:
+        """Written with caches of a pool, which get back to it however the answer ends; they may take `nbytes`."""
+        memories = self.pool.acquire({role: prompt.ids for role, prompt in self.request.prompts.items()}, nbytes)
         try:
             for memory in memories.values():
                 memory.decoder.before_pass = self.cancellation.check
             return (yield from self._timed(memories))
         finally:
-            pool.release(memories)
+            self.pool.release(memories)
 
     def _timed(self, memories: Memories) -> Pieces:
         """Prefill, write, and keep count."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
 
-from nudge_onnx.arguments import integer, path
+from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS, integer, path
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.choices import ControlTokens
 from nudge_onnx.errors import ContextLengthError, NudgeError
@@ -37,10 +37,7 @@ __all__ = ["NudgedLM"]
 # ONNX Runtime starts what it is told to, and a million threads take all memory.
 _MOST_THREADS = 1024
 _MOST_CACHE_MIB = 2**40
-_MOST_SLOTS = 64
 _MOST_PASS_ROWS = 4096
-DEFAULT_SLOTS = 8
-"""Answers at a time: on two cores more make no more tokens, and each waits longer for its own."""
 
 
 class NudgedLM:
@@ -57,8 +54,8 @@ class NudgedLM:
         models: Mapping[str, ModelSession],
         tokenizers: Mapping[str, Tokenizer],
         *,
-        cache_mib: int = 512,
-        slots: int = DEFAULT_SLOTS,
+        cache_mib: int = CACHE_MIB,
+        slots: int = SLOTS,
         pass_rows: int = PASS_ROWS,
         memory: Callable[[ModelSession, Turns], RememberedRows[Any]] | None = None,
     ) -> None:
@@ -94,9 +91,9 @@ class NudgedLM:
         *,
         providers: Sequence[ProviderSpec] = ("cpu",),
         threads: int | None = None,
-        cache_mib: int = 512,
+        cache_mib: int = CACHE_MIB,
         cache_dir: str | Path | None = None,
-        slots: int = DEFAULT_SLOTS,
+        slots: int = SLOTS,
         pass_rows: int = PASS_ROWS,
     ) -> NudgedLM:
         """Open a bundle.
@@ -115,11 +112,11 @@ class NudgedLM:
         start = time.perf_counter()
         threads = None if threads is None else integer("threads", threads, 1, _MOST_THREADS)
         cache_mib = integer("cache_mib", cache_mib, 0, _MOST_CACHE_MIB)
-        slots = integer("slots", slots, 1, _MOST_SLOTS)
+        slots = integer("slots", slots, 1, MOST_SLOTS)
         pass_rows = integer("pass_rows", pass_rows, 16, _MOST_PASS_ROWS)
         cache_folder = None if cache_dir is None else path("cache_dir", cache_dir)
         bundle = Bundle.open(path("folder", folder))
-        models, tokenizers = open_models(bundle, providers, threads, cache_folder)
+        models, tokenizers = open_models(bundle, providers, threads, cache_folder, several=slots > 1)
         lm = cls(bundle, models, tokenizers, cache_mib=cache_mib, slots=slots, pass_rows=pass_rows)
         lm.load_seconds = time.perf_counter() - start
         return lm

@@ -32,9 +32,12 @@ def open_models(
     threads: int | None = None,
     cache_dir: Path | None = None,
     *,
+    several: bool = True,
     create: CreateSession = create_session,
 ) -> tuple[dict[str, ModelSession], dict[str, Tokenizer]]:
     """The session and the tokenizer of every model, by role; options are those of `open_model`.
+
+    With `several` it is asked, too, whether several texts may share a pass.
 
     Raises `BundleError`, `ProviderError`, `RuntimeMissingError`.
     """
@@ -54,7 +57,8 @@ def open_models(
     by_text = sorted(models, key=lambda role: size(models[role].tokenizer), reverse=True)
     with huge_pages(), ThreadPoolExecutor(max_workers=1) as beside:
         sessions = {
-            role: beside.submit(_opened, bundle, role, providers, threads, cache_dir, create) for role in by_weight
+            role: beside.submit(_opened, bundle, role, providers, threads, cache_dir, create, several=several)
+            for role in by_weight
         }
         wait(sessions.values(), _HEAD_START, FIRST_EXCEPTION)
         tokenizers = {}
@@ -71,7 +75,11 @@ def _opened(
     threads: int | None,
     cache_dir: Path | None,
     create: CreateSession,
+    *,
+    several: bool,
 ) -> ModelSession:
-    """A model of which it is known, too, whether its passes may read rows of several texts."""
+    """A model of which it is known, with `several`, whether its passes may read rows of several texts."""
     model = open_model(bundle, role, providers, threads, cache_dir, alone=False, create=create)
+    if not several:
+        return model
     return replace(model, batches=remembered_batches(model, RowMemory.of(model, bundle.manifest.files, cache_dir)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -22,22 +23,17 @@ def answers(begin: Iterable[Callable[[], Stream]], at_once: int) -> Generator[An
     what was written. Closing the iterator, or an interrupt, cancels all that is on its way.
     """
     running = _Running()
-    waiting: dict[int, Future[Answer]] = {}
-    yielded = 0
+    waiting: deque[Future[Answer]] = deque()
     threads = ThreadPoolExecutor(at_once, thread_name_prefix="nudge-onnx answer")
     try:
-        for number, start in enumerate(begin):
-            waiting[number] = threads.submit(running.answer, start)
-            while len(busy := [one for one in waiting.values() if not one.done()]) >= at_once:
+        for start in begin:
+            waiting.append(threads.submit(running.answer, start))
+            while len(busy := [one for one in waiting if not one.done()]) >= at_once:
                 wait(busy, return_when=FIRST_COMPLETED)
-            while waiting[yielded].done():
-                yield waiting.pop(yielded).result()
-                yielded += 1
-                if yielded not in waiting:
-                    break
+            while waiting and waiting[0].done():
+                yield waiting.popleft().result()
         while waiting:
-            yield waiting.pop(yielded).result()
-            yielded += 1
+            yield waiting.popleft().result()
     finally:
         running.cancel()
         threads.shutdown(wait=True, cancel_futures=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from real import EVERY, real_bundle
 
 from nudge_onnx import Answer, NudgedLM
 from nudge_onnx.runtime.system.memory import return_freed_memory
 
-# CI asks a part of them.
-EVERY = int(os.environ.get("NUDGE_TEST_EVERY", "1"))
 SENTENCE = "A cache is copied into its slot when its text first shares a pass. "
 PROMPTS = [
     f"{'Summarise this. ' * (number > 8)}{SENTENCE * (number % 16)}What is {number} + {number}?" for number in range(64)
@@ -24,9 +22,7 @@ TOKENS = 20
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
 def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
-    precision: str = request.param
-    folder = Path(os.environ.get(f"NUDGE_REAL_{precision.upper()}", f".cache/bundles/{precision}"))
-    with NudgedLM.load(folder) as loaded:
+    with NudgedLM.load(real_bundle(request.param)) as loaded:
         yield loaded
 
 

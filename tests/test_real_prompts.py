@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from real import real_bundle
 
 from nudge_onnx import NudgedLM
 
-BUNDLE = Path(os.environ.get("NUDGE_REAL_INT8", ".cache/bundles/int8"))
+BUNDLE = real_bundle("int8")
 RULE = "Rule {}: be brief and kind, name what you are not sure of, and use no word that a child of nine would not know."
 SYSTEM = " ".join(RULE.format(number) for number in range(1, 15))
 """About 400 tokens of either model."""

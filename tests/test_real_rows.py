@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from real import real_bundle
 
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.inference.decoder import Decoder
@@ -23,8 +23,7 @@ CHECKED = 72
 @pytest.mark.parametrize("role", ["base", "nudge"])
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_logits_are_equal_to_the_last_bit_whatever_the_size_of_a_pass(precision: str, role: str, filled: int) -> None:
-    folder = Path(os.environ.get(f"NUDGE_REAL_{precision.upper()}", f".cache/bundles/{precision}"))
-    bundle = Bundle.open(folder)
+    bundle = Bundle.open(real_bundle(precision))
     ids = Tokenizer(bundle.path(bundle.manifest.models[role].tokenizer)).encode(TEXT)[: filled + CHECKED]
     assert len(ids) == filled + CHECKED
     decoder = Decoder(open_model(bundle, role, ["cpu"]))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from real import EVERY, real_bundle
 
 from nudge_onnx import NudgedLM
 
@@ -21,16 +20,12 @@ TASKS = (
     "Is {} useful? Answer yes or no, and say why.",
     "Translate to French: I like {}.",
 )
-# CI asks a part of them.
-EVERY = int(os.environ.get("NUDGE_TEST_EVERY", "1"))
 PROMPTS = [task.format(subject) for task in TASKS for subject in SUBJECTS]
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8", "int4"])
 def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
-    precision: str = request.param
-    folder = Path(os.environ.get(f"NUDGE_REAL_{precision.upper()}", f".cache/bundles/{precision}"))
-    with NudgedLM.load(folder) as loaded:
+    with NudgedLM.load(real_bundle(request.param)) as loaded:
         yield loaded
 
 

@@ -13,29 +13,54 @@ from benchmarks.workers.engine import Engine, Opening
 from benchmarks.workers.serve import serve
 from benchmarks.workers.stepping import Stepping
 
-_BATCH = 512
+BATCH = 512
+"""Most tokens of a pass."""
 
 
-class LlamaCpp(Stepping):
-    """A model, a context, and one batch that is filled again and again."""
+class Opened:
+    """A model, a context for the positions of some sequences, and one batch that is filled again and again."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, path: str, threads: int, positions: int, sequences: int = 1) -> None:
         import llama_cpp as ll
 
-        self._ll = ll
+        self.ll = ll
         ll.llama_log_set(_QUIET, ctypes.c_void_p(0))
         ll.llama_backend_init()
-        self._model = ll.llama_model_load_from_file(opening.model.encode(), ll.llama_model_default_params())
+        self.model = ll.llama_model_load_from_file(path.encode(), ll.llama_model_default_params())
         options = ll.llama_context_default_params()
-        options.n_ctx = opening.context
-        options.n_batch = options.n_ubatch = _BATCH
-        options.n_threads = options.n_threads_batch = opening.threads
+        options.n_ctx = positions
+        options.n_seq_max = sequences
+        options.n_batch = options.n_ubatch = BATCH
+        options.n_threads = options.n_threads_batch = threads
         # As its own programs do: layers with a window keep no more than the window.
         options.swa_full = False
         options.no_perf = True
-        self._context = ll.llama_init_from_model(self._model, options)
-        self._vocabulary = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(self._model))
-        self._batch = ll.llama_batch_init(_BATCH, 0, 1)
+        self.context = ll.llama_init_from_model(self.model, options)
+        self.vocabulary: int = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(self.model))
+        self.batch = ll.llama_batch_init(BATCH, 0, 1)
+
+    def put(self, at: int, token: int, position: int, sequence: int, *, wanted: bool) -> None:
+        """Fill one place of the batch; logits behind it are computed if they are `wanted`."""
+        batch = self.batch
+        batch.token[at] = token
+        batch.pos[at] = position
+        batch.n_seq_id[at] = 1
+        batch.seq_id[at][0] = sequence
+        batch.logits[at] = wanted
+
+    def run(self, count: int) -> None:
+        """A pass over the first `count` places of the batch."""
+        self.batch.n_tokens = count
+        code = self.ll.llama_decode(self.context, self.batch)
+        assert code == 0, f"llama_decode returned {code}"
+
+
+class LlamaCpp(Stepping):
+    """One text."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opened = Opened(opening.model, opening.threads, opening.context)
+        self._ll, self._context = self._opened.ll, self._opened.context
         self._length = 0
 
     def clear(self) -> None:
@@ -43,7 +68,7 @@ class LlamaCpp(Stepping):
         self._length = 0
 
     def extend(self, ids: Sequence[int], every: bool = False) -> npt.NDArray[Any]:
-        parts = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+        parts = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
         rows = []
         for number, part in enumerate(parts, start=1):
             self._run(part, every, last=number == len(parts))
@@ -58,20 +83,13 @@ class LlamaCpp(Stepping):
         self._length = length
 
     def _run(self, ids: Sequence[int], every: bool, last: bool) -> None:
-        batch = self._batch
-        batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
-            batch.token[i] = token
-            batch.pos[i] = self._length + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = every or (last and i == len(ids) - 1)
-        code = self._ll.llama_decode(self._context, batch)
-        assert code == 0, f"llama_decode returned {code}"
+            self._opened.put(i, token, self._length + i, 0, wanted=every or (last and i == len(ids) - 1))
+        self._opened.run(len(ids))
         self._length += len(ids)
 
     def _rows(self, count: int) -> npt.NDArray[np.float32]:
-        return np.ctypeslib.as_array(self._ll.llama_get_logits(self._context), shape=(count, self._vocabulary))
+        return np.ctypeslib.as_array(self._ll.llama_get_logits(self._context), shape=(count, self._opened.vocabulary))
 
 
 _QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda _level, _text, _user: None)

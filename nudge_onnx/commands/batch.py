@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS
 from nudge_onnx.batch_files import BadLine, BatchOutput, Line, read_lines
 from nudge_onnx.commands.options import answer_options, bundle_argument, load, stream_arguments
 from nudge_onnx.commands.rate import Rate
@@ -29,11 +30,13 @@ _MORE_THAN_COUNTED = 101
 @bundle_argument
 @click.argument("source", metavar="IN.JSONL", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("target", metavar="OUT.JSONL", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Answers written at a time.")
+@click.option(
+    "--at-once", type=click.IntRange(1, MOST_SLOTS), default=SLOTS, show_default=True, help="Answers written at a time."
+)
 @click.option(
     "--cache-mib",
     type=click.IntRange(min=0),
-    default=512,
+    default=CACHE_MIB,
     show_default=True,
     help="Most MiB of KV caches; answers beyond them wait.",
 )

@@ -28,7 +28,7 @@ def command(folder: Path, **options: Any) -> None:
 
     Lines come from stdin, answers go to stdout. Type /help for commands.
     """
-    with load(folder, options) as lm:
+    with load(folder, options, slots=1) as lm:
         _Chat(lm, stream_arguments(options), options["colour"]).run()
 
 

@@ -43,7 +43,7 @@ def command(folder: Path, prompt: str, json_wanted: bool, stats: bool, **options
     show = painter(options["colour"])
     # click would strip colours from a pipe, also where --colour always asks for them.
     keep = options["colour"] == "always" or None
-    with load(folder, options) as lm, lm.stream(text, **stream_arguments(options)) as stream:
+    with load(folder, options, slots=1) as lm, lm.stream(text, **stream_arguments(options)) as stream:
         for piece in stream:
             if not json_wanted:
                 write(show(piece), colour=keep)

@@ -230,12 +230,10 @@ class Scheduler:
         ended = request.run(breaker)
         with self._changed:
             self._long = None
-            if ended:
-                self._long_seconds = time.monotonic() - start
-            elif request.withdrawn:
-                request.fail(InterruptedError())
-            else:
-                self._queue.append(request)
+        if ended:
+            self._long_seconds = time.monotonic() - start
+        else:
+            self._go_on(request)
 
     def _go_on(self, request: PassRequest) -> None:
         """Queue a request again that has more to read, unless nobody wants it any more."""

@@ -166,10 +166,8 @@ class InPlaceCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the buffers at their capacity; in memory of others, at the capacity that it would have by itself."""
-        shape = self._shape
-        item = np.dtype(shape.dtype).itemsize
         capacity = self.capacity_for(self.length) if self.buffers is self._lent else self.capacity
-        return len(self._names) * shape.kv_heads * shape.head_size * capacity * item
+        return capacity * self._shape.position_bytes
 
     def _grow(self, needed: int) -> None:
         # What is bound so far is of no use any more, whether or not there is memory for more.
@@ -245,8 +243,7 @@ class GrowingCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors."""
-        shape = self._shape
-        return len(self._names) * shape.kv_heads * shape.head_size * self.length * np.dtype(shape.dtype).itemsize
+        return self.length * self._shape.position_bytes
 
     def _empty(self) -> list[Any]:
         none = np.zeros((1, self._shape.kv_heads, 0, self._shape.head_size), self._shape.dtype)

@@ -209,7 +209,8 @@ class Decoder:
             return [[token] for token in ids]
         count = len(ids)
         edges = [edge - past for edge in self._edges.between(past, past + count)]
-        longest = min(self._pass_rows, self._most_rows or (self._prompt_rows - 1 if self._prompt_rows else PASS_ROWS))
+        most = self._most_rows or (self._prompt_rows - 1 if self._prompt_rows else self._pass_rows)
+        longest = min(most, self._pass_rows)
         return [
             ids[at : min(at + longest, end)]
             for start, end in pairwise([0, *edges, count])
@@ -295,7 +296,7 @@ class Decoder:
         # The cache first: one that grows knows its outputs by their place.
         self.cache.bind(outputs.binding)
         outputs.bind(len(rows))
-        self.model.run(outputs.binding, *((None, self._breaker) if self._breaker else ()))
+        self.model.run(outputs.binding, None, self._breaker)
         self.cache.advance(outputs.binding, new)
         return outputs.take(first - rows.start, last - rows.start)
 

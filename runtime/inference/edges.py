@@ -23,9 +23,14 @@ _SEGMENT = 64
 _BLOCK = 128
 
 
+def _last_near(window: int) -> int:
+    """The most positions of a text of which attention with a window still reads the cache whole."""
+    return 2 * window + _BLOCK
+
+
 def whole_reach(record: ModelRecord) -> int:
     """Positions up to which the attention of every layer reads its cache from the beginning."""
-    return min([record.context_length, *(2 * window + _BLOCK for window in record.windows or ())])
+    return min([record.context_length, *map(_last_near, record.windows or ())])
 
 
 class Edges:
@@ -36,7 +41,7 @@ class Edges:
         self._widths = widths
         self.segmented = record.cache.head_size > _WIDE_HEAD and record.cache.dtype != "int8"
         """Whether attention adds up in another order on both sides of some of them."""
-        self._windows = [(window, 2 * window + _BLOCK) for window in record.windows or ()]
+        self._windows = [(window, _last_near(window)) for window in record.windows or ()]
 
     def between(self, past: int, end: int) -> list[int]:
         """Edges behind `past` and before `end` positions, ascending."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from real import EVERY
 from tokenizers import Tokenizer
 
 from nudge_onnx import NudgedLM
@@ -17,8 +18,6 @@ from nudge_onnx.runtime.inference.opening import open_model
 
 pytestmark = pytest.mark.large
 
-# CI asks a part of them.
-EVERY = int(os.environ.get("NUDGE_TEST_EVERY", "1"))
 ALL_PROMPTS = (
     "Explain photosynthesis to a child.",
     "Is a bicycle useful? Answer yes or no, and say why.",

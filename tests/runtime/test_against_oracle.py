@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from oracle import ContextReachedError, Forward, OracleAnswer, OraclePiece, merged, oracle
 from pairs import WORDS, Pair, exported, oracle_pair, rendered, sentencepiece
+from real import real_bundle
 from tiny import tiny_checkpoint
 from tokenizers import Tokenizer, normalizers
 
@@ -233,7 +234,7 @@ REAL = {
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[Both]:
-    bundle = Path(os.environ.get("NUDGE_REAL_FP32", ".cache/bundles/fp32"))
+    bundle = real_bundle("fp32")
     checkpoints = Path(os.environ.get("NUDGE_REAL_CHECKPOINTS", ".cache/checkpoints"))
     if not bundle.is_dir() or not checkpoints.is_dir():
         pytest.skip("no real pair here; `make bundles` makes it")

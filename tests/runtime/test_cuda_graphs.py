@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnxruntime
 import pytest
 from opened import loaded
 from pairs import Pair, exported
+from real import real_bundle
 from tiny import tiny_checkpoint
 
 from nudge_onnx import NudgedLM
@@ -166,7 +166,7 @@ def test_learned_positions_are_written_too(with_positions: Path) -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("role", ["base", "nudge"])
 def test_real_models_may_be_recorded(role: str) -> None:
-    bundle = Path(os.environ.get("NUDGE_REAL_FP32", ".cache/bundles/fp32"))
+    bundle = real_bundle("fp32")
     *both, replayed = decoders(bundle, role)
     for decoder in both:
         decoder.read(head=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import linecache
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from opened import loaded
 from pairs import Pair, exported
+from real import EVERY
 
 from nudge_onnx import Answer
 from nudge_onnx.errors import NudgeError
@@ -38,7 +38,6 @@ RUNTIME = str(Path(cache.__file__).parent)
 # Where not all places are tried: every so many, begun with another one for each bundle. All take minutes on two slow
 # cores, so CI tries a part of them.
 SOME = 17
-ALL = int(os.environ.get("NUDGE_TEST_EVERY", "1"))
 SWEEPS = [pytest.param(False, id="some"), pytest.param(True, id="all", marks=pytest.mark.slow)]
 
 
@@ -262,7 +261,7 @@ def test_after_a_fault_at_any_call_the_next_answer_is_a_fresh_one(
         places = asked.calls()
         assert {"run_with_iobinding", "bind_input", "empty", "encode", "encode_prompt"} < set(places)
         assert ("keep_positions" in places) == (kind == "growing")
-        for number in numbers(len(places), kind, ALL if full else SOME):
+        for number in numbers(len(places), kind, EVERY if full else SOME):
             place = places[number - 1]
             # An interrupt may come at any time; all else fails before anything is done.
             failing = place == "run_with_iobinding"
@@ -284,7 +283,7 @@ def test_after_a_callback_that_fails_the_next_answer_is_a_fresh_one(
     asked = Asked(bundles[kind], faults, gate=faults.wrap("gate", certain))
     places = asked.calls()
     assert len(places) > 20
-    for number in numbers(len(places), kind, ALL if full else SOME):
+    for number in numbers(len(places), kind, EVERY if full else SOME):
         for error in (CallbackError, KeyboardInterrupt):
             asked.fails_at(number, error, error)
 
@@ -297,5 +296,5 @@ def test_after_an_interrupt_at_any_line_the_next_answer_is_a_fresh_one(
     asked = Asked(bundles[kind], Faults(), SHORT_PROMPT if kind == "growing" else PROMPT)
     lines = asked.lines()
     assert lines > 1000
-    for number in numbers(lines, kind, 13 * ALL if full else lines // 30):
+    for number in numbers(lines, kind, 13 * EVERY if full else lines // 30):
         asked.is_interrupted_at(number)

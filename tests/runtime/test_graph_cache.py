@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from opened import loaded
 from pairs import Pair
+from real import real_bundle
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.bundle import Bundle
@@ -55,7 +55,7 @@ def test_a_cached_graph_gives_the_same_bits(tiny_word_pair: Pair, cache_dir: Pat
 @pytest.mark.real
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_a_cached_real_graph_gives_the_same_bits(precision: str, cache_dir: Path) -> None:
-    bundle = Bundle.open(os.environ.get(f"NUDGE_REAL_{precision.upper()}", f".cache/bundles/{precision}"))
+    bundle = Bundle.open(real_bundle(precision))
     for role in ("base", "nudge"):
         plain = logits(bundle, role, None)
         for _ in ("written", "found"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import mmap
-import os
 import sys
 import weakref
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from pairs import Pair
+from real import real_bundle
 
 from nudge_onnx import NudgedLM, NudgeError
 from nudge_onnx.runtime.choosing.gates import Softmax
@@ -123,8 +123,7 @@ def test_closing_frees_the_sessions_and_caches_at_once(tiny_token_pair: Pair) ->
 @pytest.mark.real
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_closing_gives_the_memory_of_a_real_pair_back() -> None:
-    bundle = os.environ.get("NUDGE_REAL_INT8", ".cache/bundles/int8")
-    with NudgedLM.load(bundle) as lm:
+    with NudgedLM.load(real_bundle("int8")) as lm:
         lm.generate("hello", max_new_tokens=4)
         loaded = resident()
     assert loaded - resident() > 300 << 20

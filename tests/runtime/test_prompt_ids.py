@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
 from pairs import WORDS, byte_level, sentencepiece
+from real import real_bundle
 
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.text.prompt import PromptIds
@@ -39,7 +39,7 @@ def test_a_text_that_grows_has_the_ids_of_the_whole(make, seed, tmp_path: Path):
 @pytest.mark.real
 @pytest.mark.parametrize("role", ["base", "nudge"])
 def test_the_real_tokenizers_settle_nothing_that_changes(role):
-    bundle = Bundle.open(Path(os.environ.get("NUDGE_REAL_INT8", ".cache/bundles/int8")))
+    bundle = Bundle.open(real_bundle("int8"))
     tokenizer = Tokenizer(bundle.path(bundle.manifest.models[role].tokenizer))
     grown(tokenizer, "Question: so be it?\nAnswer:", seed=0)
 

@@ -7,9 +7,11 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from opened import loaded
 from pairs import Pair
@@ -19,6 +21,7 @@ from nudge_onnx.errors import NudgeError, ProviderError
 from nudge_onnx.runtime.batching.batch import Batch
 from nudge_onnx.runtime.batching.requests import PassRequest
 from nudge_onnx.runtime.choosing.gates import Softmax
+from nudge_onnx.runtime.inference.decoder import Decoder
 from nudge_onnx.runtime.sessions.creation import create_session
 from nudge_onnx.runtime.sessions.model_session import Breaker
 
@@ -59,6 +62,18 @@ class Held:
         return softmax.top1 >= gamma
 
 
+def one_that_waits(lm: NudgedLM) -> tuple[Held, Callable[[], Any], Callable[[], Any]]:
+    """An answer that stands still at its gate, and a second one that has to wait for it: results of both."""
+    gate = Held()
+    first = in_thread(lambda: lm.generate("the cat", gate=gate, max_new_tokens=5))
+    assert gate.reached.wait(SECONDS)
+    second = lm.stream("old men", max_new_tokens=5)
+    waiting = in_thread(lambda: list(second))
+    time.sleep(0.2)
+    assert second.answer.timings.fed == {}
+    return gate, first, waiting
+
+
 def test_a_slow_gate_holds_up_nobody(lm: NudgedLM) -> None:
     gate = Held()
     slow = in_thread(lambda: lm.generate("the cat", gate=gate, max_new_tokens=5))
@@ -84,13 +99,7 @@ def test_a_caller_who_takes_his_time_holds_up_nobody(codes: Path) -> None:
 
 def test_answers_beyond_the_slots_wait_for_them(codes: Path) -> None:
     with NudgedLM.load(codes, threads=1, slots=1) as lm:
-        gate = Held()
-        first = in_thread(lambda: lm.generate("the cat", gate=gate, max_new_tokens=5))
-        assert gate.reached.wait(SECONDS)
-        second = lm.stream("old men", max_new_tokens=5)
-        waiting = in_thread(lambda: list(second))
-        time.sleep(0.2)
-        assert second.answer.timings.fed == {}
+        gate, first, waiting = one_that_waits(lm)
         # One that waits can be cancelled, too.
         third = lm.stream("so be it", max_new_tokens=5)
         cancelled = in_thread(lambda: list(third))
@@ -104,13 +113,7 @@ def test_answers_beyond_the_slots_wait_for_them(codes: Path) -> None:
 
 def test_caches_beyond_the_memory_wait_for_it(codes: Path) -> None:
     with NudgedLM.load(codes, threads=1, cache_mib=0) as lm:
-        gate = Held()
-        first = in_thread(lambda: lm.generate("the cat", gate=gate, max_new_tokens=5))
-        assert gate.reached.wait(SECONDS)
-        second = lm.stream("old men", max_new_tokens=5)
-        waiting = in_thread(lambda: list(second))
-        time.sleep(0.2)
-        assert second.answer.timings.fed == {}
+        gate, first, waiting = one_that_waits(lm)
         gate.go_on.set()
         assert first().text
         assert waiting()
@@ -251,6 +254,24 @@ def test_a_long_pass_is_broken_off_for_the_beginning_of_an_answer_and_read_again
     assert lm.generate(long, max_new_tokens=10).text == wanted
     assert broken.count(True) >= 2
     assert not broken[-1]
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1024, [1000]), (512, [512, 488]), (300, [300, 300, 300, 100])])
+def test_ids_are_read_in_passes_of_so_many(
+    lm: NudgedLM, monkeypatch: pytest.MonkeyPatch, most: int, sizes: list[int]
+) -> None:
+    found = []
+
+    def run(self: Decoder, ids: list[int], first: int, last: int) -> np.ndarray:
+        found.append(len(ids))
+        self.cache.advance(None, len(ids))
+        return np.zeros((last - first, 1), np.float32)
+
+    monkeypatch.setattr(Decoder, "run_pass", run)
+    model = lm.models["nudge"]
+    record = replace(model.record, context_length=1000, prompt_rows=None)
+    Decoder(replace(model, record=record, rows="all"), pass_rows=most).feed([5] * 1000)
+    assert found == sizes
 
 
 def test_a_pass_reads_no_more_of_a_text_than_it_may(tiny_word_pair: Pair) -> None:
