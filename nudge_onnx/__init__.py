@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .choices import Mode
     from .runtime.choosing.gates import Gate, Softmax
+    from .runtime.choosing.grammar import Grammar
+    from .runtime.choosing.logprobs import TokenLogprobs
     from .runtime.choosing.sampling import Sampling
     from .runtime.lm import NudgedLM
     from .runtime.nudging.results import Answer, Piece, Timings
     from .runtime.options import AnswerOptions, StreamOptions
     from .runtime.stream import Stream
-    from .runtime.text.prompt import Message
+    from .runtime.text.prompt import Message, RawPrompt
 
 __all__ = [
     "Answer",
@@ -40,6 +42,7 @@ __all__ = [
     "ContextLengthError",
     "ExportError",
     "Gate",
+    "Grammar",
     "LogitsError",
     "Message",
     "Mode",
@@ -47,6 +50,7 @@ __all__ = [
     "NudgedLM",
     "Piece",
     "ProviderError",
+    "RawPrompt",
     "RuntimeMissingError",
     "Sampling",
     "Softmax",
@@ -54,6 +58,7 @@ __all__ = [
     "Stream",
     "StreamOptions",
     "Timings",
+    "TokenLogprobs",
 ]
 
 __version__ = "0.1.0"
@@ -63,15 +68,18 @@ _HOMES = {
     "AnswerOptions": "runtime.options",
     "Bundle": "bundle",
     "Gate": "runtime.choosing.gates",
+    "Grammar": "runtime.choosing.grammar",
     "Message": "runtime.text.prompt",
     "Mode": "choices",
     "NudgedLM": "runtime.lm",
     "Piece": "runtime.nudging.results",
+    "RawPrompt": "runtime.text.prompt",
     "Sampling": "runtime.choosing.sampling",
     "Softmax": "runtime.choosing.gates",
     "Stream": "runtime.stream",
     "StreamOptions": "runtime.options",
     "Timings": "runtime.nudging.results",
+    "TokenLogprobs": "runtime.choosing.logprobs",
 }
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 
-from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS, integer, path
+from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS, integer, must_be, one_of, path
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.choices import ControlTokens
 from nudge_onnx.errors import ContextLengthError, NudgeError
@@ -16,6 +16,9 @@ from nudge_onnx.errors import ContextLengthError, NudgeError
 from .answering import Answering
 from .batching.admission import Admission
 from .batching.scheduler import Scheduler
+from .choosing.grammar import Vocabularies
+from .choosing.logprobs import MOST_LOGPROBS, TokenLogprobs
+from .inference.cache import most_bytes
 from .inference.decoder import PASS_ROWS, Decoder, Turns
 from .inference.pool import CachePool
 from .inference.remembered_rows import RememberedRows
@@ -24,15 +27,19 @@ from .many import answers
 from .modes import Request
 from .nudging.results import Answer, Timings
 from .options import ROLES_OF_MODE, AnswerOptions, StreamOptions
+from .scoring import Scoring
 from .sessions.model_session import ModelSession, RowBits
 from .sessions.providers import ProviderSpec
-from .stream import Stream
+from .stream import Cancellation, Stream
 from .system.memory import peak_memory, return_freed_memory
-from .text.control_tokens import prompt_ids
-from .text.prompt import Message, PromptIds, as_messages
+from .text.control_tokens import prompt_ids, raw_prompt_ids
+from .text.prompt import Message, PromptIds, RawPrompt, as_messages
 from .text.tokenizer import Tokenizer
 
-__all__ = ["NudgedLM"]
+__all__ = ["NudgedLM", "PromptLike"]
+
+PromptLike: TypeAlias = "str | Sequence[Message] | RawPrompt"
+"""One user message, the messages of a conversation, or a text to go on from."""
 
 # ONNX Runtime starts what it is told to, and a million threads take all memory.
 _MOST_THREADS = 1024
@@ -76,6 +83,8 @@ class NudgedLM:
             return RememberedRows(Decoder(model, turns, pass_rows))
 
         make = memory or memory_of
+        records = bundle.manifest.models
+        self._vocabularies = Vocabularies(tokenizers, {role: records[role].end_token_ids for role in tokenizers})
         self.slots = slots
         """Most answers that are written at a time."""
         self.scheduler = scheduler = Scheduler(slots)
@@ -145,8 +154,8 @@ class NudgedLM:
         """Whether answers on their way share passes of a model, by role; where they do not, they take turns."""
         return {role: model.batches and self.slots > 1 for role, model in self.models.items()}
 
-    def stream(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Stream:
-        """Answer a prompt (one user message, or a list of chat messages), piece by piece.
+    def stream(self, prompt: PromptLike, **options: Unpack[StreamOptions]) -> Stream:
+        """Answer a prompt (one user message, or a list of chat messages) or go on from a `RawPrompt`, piece by piece.
 
         `StreamOptions` says what the options are, and what they are by default.
 
@@ -154,23 +163,23 @@ class NudgedLM:
         not fit, and while streaming `LogitsError` if a model returns no numbers.
         """
         settled = self._settled(options)
-        messages = as_messages(prompt, settled.system_prompt)
-        prompts = {role: self.prompt(role, messages, settled.control_tokens) for role in ROLES_OF_MODE[settled.mode]}
-        request = Request(self.bundle.manifest, settled, prompts, self.tokenizers)
+        prompts = self._prompts(prompt, settled)
+        request = Request(self.bundle.manifest, settled, prompts, self.tokenizers, self._vocabularies)
+        for role in prompts:
+            request.bias(role)  # a token that a model has none for is said now, not while streaming
         timings = Timings(load=self.load_seconds)
         answering = Answering(request, timings, self.pool, self._admission, self.scheduler)
-        return Stream(answering.pieces(), timings, answering.cancellation)
+        counts = {role: len(found.ids) for role, found in prompts.items()}
+        return Stream(answering.pieces(), timings, answering.cancellation, counts)
 
-    def generate(self, prompt: str | Sequence[Message], **options: Unpack[StreamOptions]) -> Answer:
+    def generate(self, prompt: PromptLike, **options: Unpack[StreamOptions]) -> Answer:
         """The whole answer at once; options and errors are those of `stream`."""
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
             return stream.answer
 
-    def generate_batch(
-        self, prompts: Iterable[str | Sequence[Message]], **options: Unpack[StreamOptions]
-    ) -> list[Answer]:
+    def generate_batch(self, prompts: Iterable[PromptLike], **options: Unpack[StreamOptions]) -> list[Answer]:
         """The answers to many prompts, in their order, `slots` of them at a time; options are those of `stream`.
 
         Where models share passes (`batches`), each answer is to the last bit what `generate` returns for its prompt.
@@ -179,23 +188,50 @@ class NudgedLM:
         """
         self._settled(options)
 
-        def begin(prompt: str | Sequence[Message]) -> Callable[[], Stream]:
+        def begin(prompt: PromptLike) -> Callable[[], Stream]:
             return lambda: self.stream(prompt, **options)
 
         return list(answers(map(begin, prompts), self.slots))
+
+    def score(
+        self,
+        prompt: RawPrompt,
+        *,
+        role: str = "base",
+        top: int = 0,
+        control_tokens: ControlTokens = "allow",
+        cancellation: Cancellation | None = None,
+    ) -> list[TokenLogprobs | None]:
+        """How probable one model finds a text: one entry a token of `raw_prompt(role, prompt)`, `None` for the first.
+
+        `top` (0 to 20) is how many of the most probable tokens each entry has. `cancellation` ends it before the next
+        pass from another thread. Raises `NudgeError`, `ContextLengthError`, `LogitsError`.
+        """
+        self._check_open()
+        role = one_of("role", role, tuple(self.models))
+        top = integer("top", top, 0, MOST_LOGPROBS)
+        if not isinstance(prompt, RawPrompt):
+            raise must_be("prompt", "a RawPrompt", prompt)
+        ids = self.raw_prompt(role, prompt, control_tokens).ids
+        scoring = Scoring(role, ids, top, self.pool, self._admission, self.scheduler, cancellation or Cancellation())
+        return scoring.rows(most_bytes(self.bundle.manifest.models[role], len(ids)))
 
     def close(self) -> None:
         """Free the sessions and caches; streams on their way may end, and free theirs then. New ones are refused."""
         self.models = {}
         self.tokenizers = {}
+        self._vocabularies = Vocabularies({}, {})
         self.pool.close()
         self.scheduler.close()
         return_freed_memory()
 
     def _settled(self, options: StreamOptions) -> AnswerOptions:
+        self._check_open()
+        return AnswerOptions.of(self.bundle.manifest, options)
+
+    def _check_open(self) -> None:
         if not self.models:
             raise NudgeError("this NudgedLM is closed; load the bundle again")
-        return AnswerOptions.of(self.bundle.manifest, options)
 
     def __enter__(self) -> NudgedLM:
         return self
@@ -210,8 +246,34 @@ class NudgedLM:
 
         Raises `NudgeError` for an empty prompt and `ContextLengthError` for one that does not fit.
         """
+        record = self.bundle.manifest.models[role].prompt
+        return self._fitting(role, prompt_ids(record, messages, self.tokenizers[role], role, control_tokens))
+
+    def raw_prompt(
+        self, role: str, prompt: RawPrompt, control_tokens: ControlTokens = "allow", ids_of: str | None = None
+    ) -> PromptIds:
+        """What a model reads of a text without a template; its ids, if any, are those of the model `ids_of`, or its own.
+
+        Raises `NudgeError` for an empty prompt or an id that there is none of, and `ContextLengthError`.
+        """
+        manifest, tokenizer = self.bundle.manifest, self.tokenizers[role]
+        ids_of = ids_of or role
+        if prompt.ids is not None and (role == ids_of or manifest.shared_vocabulary):
+            return self._fitting(role, PromptIds(tokenizer, "", False, ids=prompt.ids))
+        text = prompt.text_of(self.tokenizers[ids_of])
+        found = raw_prompt_ids(manifest.models[role].prompt, text, tokenizer, role, control_tokens)
+        return self._fitting(role, found)
+
+    def _prompts(self, prompt: PromptLike, options: AnswerOptions) -> dict[str, PromptIds]:
+        """What each model reads that takes part."""
+        roles, control_tokens = ROLES_OF_MODE[options.mode], options.control_tokens
+        if isinstance(prompt, RawPrompt):
+            return {role: self.raw_prompt(role, prompt, control_tokens, ids_of=roles[0]) for role in roles}
+        messages = as_messages(prompt, options.system_prompt)
+        return {role: self.prompt(role, messages, control_tokens) for role in roles}
+
+    def _fitting(self, role: str, prompt: PromptIds) -> PromptIds:
         model = self.bundle.manifest.models[role]
-        prompt = prompt_ids(model.prompt, messages, self.tokenizers[role], role, control_tokens)
         if not prompt.ids:
             raise NudgeError(f"the prompt of the {role} model is empty; write something")
         if len(prompt.ids) >= model.context_length - 1:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from nudge_onnx.bundle import Manifest
 from nudge_onnx.choices import Mode
 
+from .choosing.bias import TokenBias, translated
 from .choosing.choosers import Chooser, HeadChooser
 from .choosing.gates import top1
+from .choosing.grammar import Vocabularies
 from .inference.pool import Memories
 from .nudging.baselines import Mix, alone, ensemble, mixed, proxy_tuning
 from .nudging.draft import token_hand_overs, word_hand_overs
@@ -35,10 +37,37 @@ class Request:
     """Of the models that take part, by role."""
     tokenizers: Mapping[str, Tokenizer]
     """By role."""
+    vocabularies: Vocabularies
+    """Of what grammars are matched with."""
 
     def ends(self, role: str) -> frozenset[int]:
         """The ids that end what a model writes."""
         return frozenset(self.manifest.models[role].end_token_ids)
+
+    def bias(self, role: str) -> TokenBias | None:
+        """What is added to the logits of a model. Raises `NudgeError` for a token that it has none for."""
+        bias = self.options.logit_bias
+        if not bias:
+            return None
+        own = "nudge" if self.options.mode == "nudge" else "base"
+        models = [(self.tokenizers[one], self.manifest.models[one].end_token_ids) for one in (own, role)]
+        if self.manifest.shared_vocabulary:
+            models[1] = models[0]
+        return TokenBias.of(translated(bias, *models))
+
+    def chooser(self, role: str) -> Chooser:
+        """What chooses the tokens of a model."""
+        options, prompt = self.options, self.prompts[role]
+        grammar = options.grammar
+        matcher = self.vocabularies.matcher(grammar, role, prompt) if grammar else None
+        sampling, gate = options.sampling_of(role), options.gate_function
+        return Chooser(role, sampling, gate, options.gamma, len(prompt.ids), self.bias(role), matcher, options.logprobs)
+
+    def by_head(self, role: str) -> bool:
+        """Whether what the uncertainty head says is enough to choose by."""
+        options = self.options
+        steered = options.logit_bias or options.grammar or options.logprobs is not None
+        return options.gate_function is top1 and options.sampling_of(role).greedy and not steered
 
     def transcript(self) -> Transcript:
         """An answer of which nothing is written."""
@@ -98,10 +127,9 @@ def _together(request: Request, memories: Memories, mix: Mix) -> Pieces:
 
 def _participant(request: Request, role: str, memories: Memories) -> Participant:
     options, memory, prompt = request.options, memories[role], request.prompts[role]
-    sampling, gate = options.sampling_of(role), options.gate_function
-    if gate is top1 and sampling.greedy and memory.decoder.has_head:
+    if memory.decoder.has_head and request.by_head(role):
         memory.start_with_head(HeadChooser(role, options.gamma))
     else:
-        memory.start(Chooser(role, sampling, gate, options.gamma, len(prompt.ids)))
+        memory.start(request.chooser(role))
     kind = IdParticipant if options.policy == "token" else Participant
     return kind(memory, prompt, request.tokenizers[role], request.ends(role))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict, get_args
 
@@ -11,7 +11,10 @@ from nudge_onnx.bundle import Defaults, Manifest
 from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
 from nudge_onnx.errors import NudgeError
 
+from .choosing.bias import checked_bias
 from .choosing.gates import Gate, resolve_gate
+from .choosing.grammar import Grammar
+from .choosing.logprobs import MOST_LOGPROBS
 from .choosing.sampling import Sampling, fresh_seed
 from .nudging.speculation import SpeculationMode
 from .text.prompt import unicode_text
@@ -56,6 +59,14 @@ class StreamOptions(TypedDict, total=False):
     """How the nudging model's are; by default as `sampling` says."""
     system_prompt: str | None
     """Instruction for both models, if the messages have none. By default the bundle's."""
+    logprobs: int | None
+    """Pieces say the log-probability of each token, and of so many of the most probable ones (up to 20). By default
+    none. Not in the modes `ensemble` and `proxy-tuning`."""
+    logit_bias: Mapping[int, float] | None
+    """Add this to the logits of tokens, by id, from -100 to 100. Ids are the base model's, or of the only model that
+    writes; for the other one they are those that write the same text. The gate does not see it."""
+    grammar: Grammar | None
+    """What the answer must look like, whoever writes it. Both models are held to it; the gate does not see it."""
     control_tokens: ControlTokens
     """What a message that spells a special token of a model does: `allow` (the default) makes it one, `refuse` is an
     error, and `escape` reads it as text."""
@@ -79,6 +90,9 @@ class AnswerOptions:
     sampling: Sampling = field(default_factory=Sampling)
     nudge_sampling: Sampling | None = None
     system_prompt: str | None = None
+    logprobs: int | None = None
+    logit_bias: Mapping[int, float] | None = None
+    grammar: Grammar | None = None
     control_tokens: ControlTokens = "allow"
 
     def __post_init__(self) -> None:
@@ -93,6 +107,12 @@ class AnswerOptions:
             "speculation": _ahead(self.speculation),
             "control_tokens": one_of("control_tokens", self.control_tokens, get_args(ControlTokens)),
         }
+        if self.logprobs is not None:
+            checked["logprobs"] = integer("logprobs", self.logprobs, 0, MOST_LOGPROBS)
+        if self.logit_bias is not None:
+            checked["logit_bias"] = checked_bias(self.logit_bias) or None
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise must_be("grammar", "a Grammar or None", self.grammar)
         for name in ("sampling", "nudge_sampling"):
             value = getattr(self, name)
             if not isinstance(value, Sampling) and (value is not None or name == "sampling"):
@@ -147,6 +167,10 @@ class AnswerOptions:
         if not manifest.shared_vocabulary and (self.policy == "token" or self.mode in ("ensemble", "proxy-tuning")):
             what = "policy 'token'" if self.policy == "token" else f"mode {self.mode!r}"
             raise NudgeError(f"{what} needs two models with one vocabulary, and those of this bundle differ")
+        if self.mode in ("ensemble", "proxy-tuning"):
+            for name in ("logprobs", "logit_bias", "grammar"):
+                if getattr(self, name) is not None:
+                    raise NudgeError(f"mode {self.mode!r} has no {name}; use nudged, base or nudge")
         if self.mode == "proxy-tuning" and "proxy_base" not in manifest.models:
             raise NudgeError("mode 'proxy-tuning' needs a bundle that was exported with --proxy-base")
 

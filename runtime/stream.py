@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from nudge_onnx.errors import NudgeError
@@ -22,6 +22,11 @@ class Cancellation:
 
     def __init__(self) -> None:
         self.asked = False
+        """Whether it is not."""
+
+    def ask(self) -> None:
+        """Say that it is not. Any thread may."""
+        self.asked = True
 
     def check(self) -> None:
         """Called before each pass: ends the answer there if it was cancelled."""
@@ -35,7 +40,11 @@ class Stream(Iterator[Piece]):
     Also a context manager that closes. One thread iterates; any thread may close.
     """
 
-    def __init__(self, pieces: Pieces, timings: Timings, cancellation: Cancellation) -> None:
+    def __init__(
+        self, pieces: Pieces, timings: Timings, cancellation: Cancellation, prompt_tokens: Mapping[str, int]
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        """How many tokens the prompt has for each model that takes part, by role."""
         self._source = pieces
         self._pieces: list[Piece] = []
         self._timings = timings
@@ -80,7 +89,7 @@ class Stream(Iterator[Piece]):
         """
         if self._finish is None:
             self._finish = "cancelled"
-        self._cancellation.asked = True
+        self._cancellation.ask()
         self._give_back()
 
     def __enter__(self) -> Stream:

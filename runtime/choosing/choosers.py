@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from ..inference.outputs import Logits, Summary
+from .bias import TokenBias
 from .gates import Gate, Softmax, broken_logits
+from .grammar import Matcher
+from .logprobs import TokenLogprobs, token_logprobs
 from .sampling import Sampling
 
 __all__ = ["Choice", "Chooser", "HeadChooser"]
@@ -20,28 +24,41 @@ class Choice(NamedTuple):
     token: int
     top1: float
     certain: bool
+    logprobs: TokenLogprobs | None = None
+    """Where they were asked for."""
 
 
+@dataclass
 class Chooser:
-    """Turns a row of logits into a `Choice`: the sampling of the model and the gate, which always reads raw logits."""
+    """Turns a row of logits into a `Choice`. The gate and log-probabilities always read raw logits.
 
-    def __init__(self, model: str, sampling: Sampling, gate: Gate, gamma: float, prompt_length: int) -> None:
-        self._model = model
-        self._sampling = sampling
-        self._gate = gate
-        self._gamma = gamma
-        self._prompt_length = prompt_length
-        self._scratch: Logits = np.empty(0, np.float32)
+    Bias and grammar have a say in the token alone: one that the grammar forces is not one that the model is certain of.
+    """
+
+    model: str
+    sampling: Sampling
+    gate: Gate
+    gamma: float
+    prompt_length: int
+    bias: TokenBias | None = None
+    matcher: Matcher | None = None
+    logprobs: int | None = None
+    """How many of the most probable tokens a choice says log-probabilities of; `None`: of none, nor of its own."""
+    _scratch: Logits = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __call__(self, logits: Logits, ids: Sequence[int], end: int) -> Choice:
         """The choice after the first `end` of `ids`, from raw logits `[vocabulary]`."""
         if len(self._scratch) != len(logits):
             self._scratch = np.empty(len(logits), np.float32)
-        softmax = Softmax(logits, self._model, self._scratch)
+        softmax = Softmax(logits, self.model, self._scratch)
         token = softmax.argmax
-        if not self._sampling.greedy:
-            token = self._sampling.choose(logits, end - self._prompt_length, ids[:end])
-        return Choice(token, softmax.top1, self._gate(softmax, self._gamma))
+        if self.bias or self.matcher or not self.sampling.greedy:
+            steered = self.bias.added(logits) if self.bias else logits
+            if self.matcher:
+                steered = self.matcher.masked(steered, ids, end)
+            token = self.sampling.choose(steered, end - self.prompt_length, ids[:end])
+        logprobs = None if self.logprobs is None else token_logprobs(softmax, token, self.logprobs)
+        return Choice(token, softmax.top1, self.gate(softmax, self.gamma), logprobs)
 
 
 class HeadChooser:

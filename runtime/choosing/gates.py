@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -44,6 +45,10 @@ class Softmax:
     def top1(self) -> float:
         """The largest probability."""
         return 1.0 / self._sum
+
+    def logprob(self, token: int) -> float:
+        """Natural logarithm of a token's probability."""
+        return float(self.logits[token]) - self._max - math.log(self._sum)
 
     @property
     def margin(self) -> float:

@@ -35,7 +35,7 @@ def fresh_seed() -> int:
 class Sampling:
     """How a model's next token is chosen. The defaults are greedy.
 
-    Filters apply in the order repetition penalty, temperature, top_k, top_p, min_p.
+    Filters apply in the order repetition, presence and frequency penalty, temperature, top_k, top_p, min_p.
     Raises `NudgeError` for a value out of range.
     """
 
@@ -49,6 +49,10 @@ class Sampling:
     """Keep tokens at least this times as probable as the most probable one."""
     repetition_penalty: float = 1.0
     """Divide the positive (multiply the negative) logits of tokens in the context by this (Keskar et al. 2019)."""
+    presence_penalty: float = 0.0
+    """Subtract this from the logits of tokens that the answer has, from -2 to 2 (as in OpenAI's API)."""
+    frequency_penalty: float = 0.0
+    """Subtract this for each time that the answer has the token, from -2 to 2 (as in OpenAI's API)."""
     seed: int | None = 0
     """Of the noise, below 2**64, each another one; `None` is a fresh random one for every answer."""
 
@@ -59,6 +63,8 @@ class Sampling:
             ("top_p", number("top_p", self.top_p, 0, 1, above=True)),
             ("min_p", number("min_p", self.min_p, 0, 1)),
             ("repetition_penalty", number("repetition_penalty", self.repetition_penalty, 1e-3, 1e3)),
+            ("presence_penalty", number("presence_penalty", self.presence_penalty, -2, 2)),
+            ("frequency_penalty", number("frequency_penalty", self.frequency_penalty, -2, 2)),
             ("seed", None if self.seed is None else integer("seed", self.seed, 0, _SEEDS - 1)),
         ):
             object.__setattr__(self, name, value)
@@ -70,12 +76,18 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Whether the arg-max of the raw logits is what gets chosen."""
-        return self.temperature == 0 and self.repetition_penalty == 1
+        return self.temperature == 0 and self.repetition_penalty == 1 and not self._counts
+
+    @property
+    def _counts(self) -> bool:
+        return self.presence_penalty != 0 or self.frequency_penalty != 0
 
     def choose(self, logits: Logits, position: int, context: Sequence[int]) -> int:
         """The token for `position` (counted from the end of the prompt), from raw logits `[vocabulary]`."""
         if self.repetition_penalty != 1 and len(context):
             logits = self._penalise(logits, context)
+        if self._counts and position > 0:
+            logits = self._penalise_counts(logits, context[len(context) - position :])
         best = int(logits.argmax())
         if self.temperature == 0:
             return best
@@ -100,6 +112,14 @@ class Sampling:
         values = logits[seen]
         penalty = np.float32(self.repetition_penalty)
         logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+        return logits
+
+    def _penalise_counts(self, logits: Logits, answer: Sequence[int]) -> Logits:
+        logits = logits.copy()
+        seen, counts = np.unique(np.asarray(answer, np.int64), return_counts=True)
+        kept = seen < len(logits)
+        penalties = self.presence_penalty + self.frequency_penalty * counts[kept]
+        logits[seen[kept]] -= penalties.astype(np.float32)
         return logits
 
     def kept(self, scaled: Logits) -> npt.NDArray[np.int64]:

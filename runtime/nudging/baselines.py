@@ -9,6 +9,7 @@ import numpy as np
 
 from nudge_onnx.errors import ContextLengthError
 
+from ..choosing.choosers import Choice
 from ..choosing.gates import Softmax
 from ..inference.outputs import Logits
 from ..inference.remembered_rows import RememberedRows
@@ -34,7 +35,7 @@ def alone(writer: Participant, source: SourceName, answer: Transcript) -> Pieces
                     yield piece
                 return "stop"
             ids.append(choice.token)
-            piece = tokens.add(choice.token, choice.top1, answer)
+            piece = tokens.add(choice, answer)
             if piece is not None:
                 yield piece
     except ContextLengthError:
@@ -65,7 +66,7 @@ def mixed(
                     yield piece
                 return "stop"
             written.append(token)
-            piece = tokens.add(token, score, answer)
+            piece = tokens.add(Choice(token, score, True), answer)
             if piece is not None:
                 yield piece
     except ContextLengthError:

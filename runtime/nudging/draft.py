@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..choosing.choosers import Choice
 from ..text.tokenizer import Tokenizer
 from .transcript import to_text
 
@@ -31,7 +32,8 @@ class Draft:
     """What the nudging model would write next."""
 
     ids: tuple[int, ...]
-    top1: tuple[float, ...]
+    choices: tuple[Choice, ...]
+    """What the model found of each of `ids`."""
     ended: bool
     """Whether the model reached its end token."""
     tokenizer: Tokenizer
@@ -57,13 +59,13 @@ class Draft:
         """The hand-over behind its last token."""
         return HandOver(len(self.text), len(self.ids))
 
-    def up_to(self, hand_over: HandOver) -> tuple[Sequence[int], Sequence[float | None], str]:
-        """Ids, top-1 probabilities and text before `hand_over`; a token that the hand-over splits is spelt anew."""
+    def up_to(self, hand_over: HandOver) -> tuple[Sequence[int], Sequence[Choice | None], str]:
+        """Ids, what was found of them, and text before `hand_over`; a token that the hand-over splits is spelt anew."""
         text = self.text[: hand_over.chars]
         if hand_over.inside:
             ids = self.tokenizer.encode_inside(text)
             return ids, [None] * len(ids), text
-        return self.ids[: hand_over.tokens], self.top1[: hand_over.tokens], text
+        return self.ids[: hand_over.tokens], self.choices[: hand_over.tokens], text
 
 
 def word_hand_overs(draft: Draft) -> list[HandOver]:

@@ -68,8 +68,8 @@ class NudgingLoop:
         return "length"
 
     def _append(self, draft: Draft, hand_over: HandOver) -> Piece:
-        ids, top1, text = draft.up_to(hand_over)
-        return self.answer.append("nudge", ids, top1, text, self.nudge.bytes_of)
+        ids, choices, text = draft.up_to(hand_over)
+        return self.answer.append("nudge", ids, choices, text, self.nudge.bytes_of)
 
     def _hand_back(self, draft: Draft) -> tuple[HandOver, Choice | None]:
         """Where the draft is cut, and what the base model writes there if it takes over."""
@@ -93,7 +93,7 @@ class NudgingLoop:
             guess = guess[1:] if guess[:1] == [choice.token] else []
             ids.append(choice.token)
             written.append(choice.token)
-            piece = open_tokens.add(choice.token, choice.top1, self.answer)
+            piece = open_tokens.add(choice, self.answer)
             if piece is not None:
                 yield piece
                 if self.answer.full or self._loops(written):

@@ -80,21 +80,21 @@ class Participant:
         """
         ids = self.ids(answer)
         start = len(ids)
-        top1: list[float] = []
+        choices: list[Choice] = []
         data = b""
         guesser = self._guesser
         if guesser is not None:
             guesser.learn(ids)
-        while len(top1) < length or open_bytes(data):
+        while len(choices) < length or open_bytes(data):
             choice = self.next(ids, guesser.guess() if guesser is not None else ())
             if self.ends(choice):
-                return Draft(tuple(ids[start:]), tuple(top1), True, self.tokenizer)
+                return Draft(tuple(ids[start:]), tuple(choices), True, self.tokenizer)
             ids.append(choice.token)
             if guesser is not None:
                 guesser.add(choice.token)
-            top1.append(choice.top1)
+            choices.append(choice)
             data += self.bytes_of(choice.token)
-        return Draft(tuple(ids[start:]), tuple(top1), False, self.tokenizer)
+        return Draft(tuple(ids[start:]), tuple(choices), False, self.tokenizer)
 
 
 class IdParticipant(Participant):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..choosing.logprobs import TokenLogprobs
+
 __all__ = ["Answer", "FinishReason", "Piece", "SourceName", "Timings"]
 
 SourceName = Literal["base", "nudge"]
@@ -18,13 +20,14 @@ class Piece:
 
     `text` never holds half a character. `token_ids` are ids of the model named by `source`. `top1` has one entry a
     token: the largest probability of that model's softmax where it chose the token, or `None` where the draft was cut
-    inside a token.
+    inside a token. `logprobs` is empty unless they were asked for; then it has one entry a token, too.
     """
 
     text: str
     source: SourceName
     token_ids: tuple[int, ...]
     top1: tuple[float | None, ...]
+    logprobs: tuple[TokenLogprobs | None, ...] = ()
 
 
 @dataclass

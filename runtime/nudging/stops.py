@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from .loop import Pieces
 from .results import Piece
@@ -54,7 +53,9 @@ def _before(pieces: Sequence[Piece], end: int, bytes_of: Callable[[Piece, int], 
             break
         if len(piece.text) > end:
             tokens = _tokens_of(end, [bytes_of(piece, i) for i in piece.token_ids])
-            piece = replace(piece, text=piece.text[:end], token_ids=piece.token_ids[:tokens], top1=piece.top1[:tokens])
+            piece = Piece(
+                piece.text[:end], piece.source, piece.token_ids[:tokens], piece.top1[:tokens], piece.logprobs[:tokens]
+            )
         kept.append(piece)
         end -= len(piece.text)
     return kept

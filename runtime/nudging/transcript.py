@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..choosing.choosers import Choice
 from .results import Piece, SourceName
 
 __all__ = ["OpenTokens", "Transcript", "open_bytes", "to_text"]
@@ -47,18 +48,23 @@ class Transcript:
         self,
         source: SourceName,
         ids: Sequence[int],
-        top1: Sequence[float | None],
+        choices: Sequence[Choice | None],
         text: str,
         bytes_of: Callable[[int], bytes],
     ) -> Piece:
-        """Add tokens and their `text`; what passes the limit is cut off, with its text. Returns what was added."""
+        """Add tokens, what was found of each, and their `text`. Returns what was added.
+
+        What passes the limit is cut off, with its text.
+        """
         if len(ids) > self.remaining:
-            ids, top1 = ids[: self.remaining], top1[: self.remaining]
+            ids, choices = ids[: self.remaining], choices[: self.remaining]
             # Where the text was spelt anew, a tokenizer that normalises may write another; it stays the text's own.
             text = text[: len(to_text(b"".join(map(bytes_of, ids)))[0])]
         self.ids += ids
         self.text += text
-        return Piece(text, source, tuple(ids), tuple(top1))
+        top1 = tuple(choice and choice.top1 for choice in choices)
+        logprobs = tuple(choice and choice.logprobs for choice in choices)
+        return Piece(text, source, tuple(ids), top1, logprobs if any(logprobs) else ())
 
 
 class OpenTokens:
@@ -68,20 +74,20 @@ class OpenTokens:
         self._source = source
         self._bytes_of = bytes_of
         self._ids: list[int] = []
-        self._top1: list[float | None] = []
+        self._choices: list[Choice] = []
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, token: int, top1: float, answer: Transcript) -> Piece | None:
-        """Add a token; what is complete, or reaches the answer's limit, is appended to it and returned."""
-        self._ids.append(token)
-        self._top1.append(top1)
+    def add(self, choice: Choice, answer: Transcript) -> Piece | None:
+        """Add a choice's token; what is complete, or reaches the answer's limit, is appended to it and returned."""
+        self._ids.append(choice.token)
+        self._choices.append(choice)
         data = b"".join(map(self._bytes_of, self._ids))
         if open_bytes(data) and len(self._ids) < answer.remaining:
             return None
-        piece = answer.append(self._source, self._ids, self._top1, to_text(data)[0], self._bytes_of)
-        self._ids, self._top1 = [], []
+        piece = answer.append(self._source, self._ids, self._choices, to_text(data)[0], self._bytes_of)
+        self._ids, self._choices = [], []
         return piece
 
     def give_up(self, answer: Transcript) -> Piece | None:
@@ -91,9 +97,9 @@ class OpenTokens:
         while begun and len(written := self._bytes_of(self._ids[-1])) <= begun:
             begun -= len(written)
             self._ids.pop()
-            self._top1.pop()
+            self._choices.pop()
         if not self._ids:
             return None
-        piece = answer.append(self._source, self._ids, self._top1, to_text(data)[0], self._bytes_of)
-        self._ids, self._top1 = [], []
+        piece = answer.append(self._source, self._ids, self._choices, to_text(data)[0], self._bytes_of)
+        self._ids, self._choices = [], []
         return piece

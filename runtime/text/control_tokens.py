@@ -7,6 +7,7 @@ writes `<|im_end|>` into a message ends his turn and begins another one. Here su
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nudge_onnx.bundle import Prompt
 from nudge_onnx.choices import ControlTokens
@@ -17,8 +18,9 @@ from .prompt import PromptIds
 from .templates import Message, render
 from .tokenizer import Tokenizer
 
-__all__ = ["prompt_ids"]
+__all__ = ["prompt_ids", "raw_prompt_ids"]
 
+_RAW_TEMPLATE = "{{ messages[0]['content'] }}"
 _PRIVATE = range(0xF0000, 0xFFFFE)
 
 
@@ -39,6 +41,14 @@ def prompt_ids(
     hidden = [{**message, "content": marks.hide(message["content"])} for message in messages]
     text = render(prompt, hidden)
     return PromptIds(tokenizer, text, prompt.add_bos, marks.stand_for, answer_spans(text, hidden))
+
+
+def raw_prompt_ids(
+    prompt: Prompt, text: str, tokenizer: Tokenizer, role: str, control_tokens: ControlTokens
+) -> PromptIds:
+    """The ids of a text that no template stands around, behind what the tokenizer puts before one; see `prompt_ids`."""
+    plain = replace(prompt, template=_RAW_TEMPLATE, add_bos=True)
+    return prompt_ids(plain, [{"role": "user", "content": text}], tokenizer, role, control_tokens)
 
 
 def _refuse(messages: Sequence[Message], tokenizer: Tokenizer, role: str) -> None:

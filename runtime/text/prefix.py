@@ -7,7 +7,7 @@ from collections.abc import Sequence
 __all__ = ["common_prefix"]
 
 
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
     """Length of the longest common prefix."""
     low, high = 0, min(len(one), len(other))
     if one[:high] == other[:high]:

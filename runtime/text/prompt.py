@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+from nudge_onnx.arguments import integer, must_be
 from nudge_onnx.errors import NudgeError
 
 from .blocks import whole_blocks
@@ -11,7 +13,7 @@ from .prefix import common_prefix
 from .templates import Message
 from .tokenizer import Tokenizer
 
-__all__ = ["Message", "PromptIds", "as_messages", "unicode_text"]
+__all__ = ["Message", "PromptIds", "RawPrompt", "as_messages", "unicode_text"]
 
 _ROLES = ("system", "user", "assistant")
 # Text that is certain not to change any more is not encoded again; its last characters still may change.
@@ -68,6 +70,34 @@ def unicode_text(text: str, name: str) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class RawPrompt:
+    """A text to go on from as it stands, without a chat template: `RawPrompt("Once upon a time")`.
+
+    Each model reads it behind what its tokenizer puts before a text (BOS). `ids`, of the base model's tokenizer or of
+    the only one that takes part, are read as they are; another tokenizer reads their text.
+    Raises `NudgeError` for what is neither a text nor ids.
+    """
+
+    text: str = ""
+    ids: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise must_be("text", "a text", self.text)
+        unicode_text(self.text, "the prompt")
+        if self.ids is not None:
+            if self.text or not isinstance(self.ids, Sequence) or isinstance(self.ids, str | bytes):
+                raise must_be("ids", "a list of token ids, without a text beside it", self.ids)
+            object.__setattr__(self, "ids", tuple(integer("a token id", token, 0) for token in self.ids))
+
+    def text_of(self, tokenizer: Tokenizer) -> str:
+        """The prompt as text, where `tokenizer` is the one of its ids."""
+        if self.ids is None:
+            return self.text
+        return b"".join(map(tokenizer.bytes_of, self.ids)).decode(errors="replace")
+
+
 class PromptIds:
     """The ids of prompt + text, where special tokens count in the prompt only.
 
@@ -81,19 +111,27 @@ class PromptIds:
         add_prefix: bool,
         hidden: Mapping[str, str] | None = None,
         answers: Collection[tuple[int, int]] = (),
+        *,
+        ids: Sequence[int] | None = None,
     ) -> None:
         """`hidden` are characters of `text` that stand for others: see `Tokenizer.encode_prompt`.
 
-        `answers` are the characters of `text` that earlier answers wrote.
+        `answers` are the characters of `text` that earlier answers wrote. `ids` are read instead of a text, and no text
+        behind them joins with their last. Raises `NudgeError` for an id that the tokenizer has none of.
         """
         self._tokenizer = tokenizer
-        self.ids, offsets = tokenizer.encode_prompt(text, add_prefix, hidden)
-        """Ids of the prompt alone."""
-        text = text.translate({ord(mark): char for mark, char in (hidden or {}).items()})
-        # Up to its last special token a prompt never changes; the rest may join with the text that follows.
-        fixed = max((i + 1 for i, token in enumerate(self.ids) if token in tokenizer.special_ids), default=0)
+        if ids is None:
+            self.ids, offsets = tokenizer.encode_prompt(text, add_prefix, hidden)
+            text = text.translate({ord(mark): char for mark, char in (hidden or {}).items()})
+            # Up to its last special token a prompt never changes; the rest may join with the text that follows.
+            fixed = max((i + 1 for i, token in enumerate(self.ids) if token in tokenizer.special_ids), default=0)
+        else:
+            self.ids, offsets, text = _known_ids(tokenizer, ids), [(at, at + 1) for at in range(len(ids))], ""
+            fixed = len(ids)
         self._fixed = self.ids[:fixed]
         self._open = text[offsets[fixed - 1][1] :] if fixed else text
+        # Where an answer begins: behind so many bytes that the ids from here on write.
+        self._start = fixed, sum(len(tokenizer.bytes_of(token)) for token in self.ids[fixed:])
         self._known: dict[str, list[int]] = {}
         self._lead = self._find_lead(self.ids[fixed:])
         self._cut = 0
@@ -101,6 +139,21 @@ class PromptIds:
         settled = min(common_prefix(self._fixed, self.ids), len(self.ids) - 1)
         self.blocks = whole_blocks(settled, offsets, answers)
         """Those that are read in one pass each."""
+
+    def answer_tokens(self, ids: Sequence[int]) -> list[int | bytes]:
+        """Of `ids`, which are this prompt and an answer: the answer's tokens.
+
+        Of a token that also writes the end of the prompt, only the answer's bytes.
+        """
+        first, inside = self._start
+        tokens: list[int | bytes] = []
+        while inside > 0 and first < len(ids):
+            written = self._tokenizer.bytes_of(ids[first])
+            if len(written) > inside:
+                tokens.append(written[inside:])
+            inside -= len(written)
+            first += 1
+        return tokens + list(ids[first:])
 
     def encode(self, text: str) -> list[int]:
         """Ids of prompt + `text`. Each call's text must start with what `settle` was last given."""
@@ -135,6 +188,13 @@ class PromptIds:
         if not self._open:
             return self._tokenizer.lead
         return "\n" if self._tokenizer.encode(self._open) != expected else ""
+
+
+def _known_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    beyond = next((token for token in ids if token >= tokenizer.size), None)
+    if beyond is not None:
+        raise NudgeError(f"the prompt holds the token id {beyond}, and the model has {tokenizer.size} of them")
+    return list(ids)
 
 
 def _word_starts(text: str, end: int) -> list[int]:

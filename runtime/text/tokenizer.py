@@ -40,6 +40,8 @@ class Tokenizer:
         # The switch above is state of the one tokenizer, and reading a prompt turns it.
         self._lock = threading.Lock()
         self._model, self._rows = model, rows
+        self.size: int = rows if rows is not None else self._tokenizer.get_vocab_size()
+        """Ids from 0 up to this one; not each may have a token."""
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self.special_tokens = frozenset(token.content for token in added.values() if token.special)
@@ -169,6 +171,11 @@ class Tokenizer:
                 f"{self._model} model has {self._rows} rows for tokens only; take it out of the prompt"
             )
         return ids
+
+    def name_of(self, token_id: int) -> str | None:
+        """How the vocabulary spells a token, special ones too; `None` for an id beyond it."""
+        name: str | None = self._tokenizer.id_to_token(token_id)
+        return name
 
     def _look_up(self, token_id: int) -> bytes:
         if token_id in self.special_ids:

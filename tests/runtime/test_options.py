@@ -44,6 +44,9 @@ class Unprintable:
         ("nudge_sampling", [{}, 0.7, "greedy", Sampling]),
         ("system_prompt", [5, b"be kind", ["be kind"]]),
         ("control_tokens", ["", "keep", 1, None, ["allow"]]),
+        ("logprobs", [-1, 21, 1.5, True, "3"]),
+        ("grammar", ["[a-z]", {}, 5]),
+        ("logit_bias", [[], "x", 5]),
     ],
 )
 def test_a_bad_argument_is_one_line_before_the_first_pass(lm: NudgedLM, name: str, values: list[object]) -> None:
