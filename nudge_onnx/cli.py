@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": "Answer one prompt.",
     "chat": "Hold a conversation.",
     "batch": "Answer a file of prompts.",
+    "serve": "Serve clients of OpenAI's API, and a page.",
     "inspect": "Show what a bundle holds, and check it.",
 }
 

@@ -22,6 +22,7 @@ __all__ = [
     "colour_option",
     "load",
     "painter",
+    "provider_options",
     "stream_arguments",
 ]
 
@@ -96,6 +97,8 @@ _OPTIONS = [
     click.option("--min-p", type=float, default=0.0, help="Drop tokens below this times the top probability."),
     click.option("--repetition-penalty", type=float, default=1.0, help="Above 1: discourage repeated tokens."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
+]
+_PROVIDER_OPTIONS = [
     click.option(
         "--provider", "providers", multiple=True, help="cpu, cuda, tensorrt, ...; repeat for fallbacks [cpu]."
     ),
@@ -123,7 +126,16 @@ _STREAM = (
 
 def answer_options(command: Command) -> Command:
     """Decorate a command with every option about how an answer is made."""
-    for option in reversed(_OPTIONS):
+    return _decorated(command, [*_OPTIONS, *_PROVIDER_OPTIONS])
+
+
+def provider_options(command: Command) -> Command:
+    """Decorate a command with the options about what the models run on; `load` reads them."""
+    return _decorated(command, _PROVIDER_OPTIONS)
+
+
+def _decorated(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 

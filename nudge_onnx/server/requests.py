@@ -1,0 +1,107 @@
+"""What a request is to every endpoint: its body, its client, and whether that one is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from .answers import Engine
+from .errors import ApiError
+
+__all__ = ["ClientGoneError", "check_model", "client_of", "engine_of", "read_body", "while_connected"]
+
+Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result")
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the response any more."""
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine behind the server."""
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def client_of(request: Request) -> str:
+    """Who asks: the key that was used, or else the address."""
+    key: int | None = request.scope.get("nudge_onnx.key")
+    if key is not None:
+        return f"key {key}"
+    return request.client.host if request.client else ""
+
+
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The body as an object of `model`. Raises `ApiError` and pydantic's `ValidationError`."""
+    settings = engine_of(request).settings
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, "the body must be JSON, with content-type application/json")
+    data = bytearray()
+    try:
+        async with asyncio.timeout(settings.receive_seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > settings.body_bytes:
+                    raise ApiError(413, f"the body is larger than {settings.body_bytes} bytes")
+    except TimeoutError:
+        raise ApiError(408, f"the body was not there within {settings.receive_seconds:g} s") from None
+    try:
+        found = json.loads(bytes(data), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ApiError(400, "the body must be a JSON object")
+    _check_text(found)
+    return model.model_validate(found)
+
+
+async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
+    """What `work` returns; it is cancelled, and ended, if the client goes before. Raises `ClientGoneError` then."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGoneError
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def check_model(request: Request, name: str) -> None:
+    """Raises `ApiError` if a model is asked for that is not here."""
+    here = engine_of(request).settings.model
+    if name != here:
+        raise ApiError(
+            404, f"there is no model {name[:100]!r} here, only {here!r}", param="model", code="model_not_found"
+        )
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_text(value: Any) -> None:
+    """Raise `ApiError` for half of a surrogate pair, which no encoding has."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ApiError(
+            400, "the body has half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        ) from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply") from None
