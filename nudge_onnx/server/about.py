@@ -9,23 +9,21 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from nudge_onnx import __version__
 
-from .errors import ApiError
-from .requests import engine_of
+from .requests import check_model, engine_of, model_names
 
 __all__ = ["healthy", "metrics", "model", "models", "ready"]
 
 
 async def models(request: Request) -> Response:
-    """The one model."""
-    return JSONResponse({"object": "list", "data": [_record(request)]})
+    """The bundle, and each of its two models alone."""
+    return JSONResponse({"object": "list", "data": [_record(request, name) for name in model_names(request)]})
 
 
 async def model(request: Request) -> Response:
     """The model of that name."""
     name = request.path_params["name"]
-    if name != engine_of(request).settings.model:
-        raise ApiError(404, f"there is no model {name[:100]!r} here", param="model", code="model_not_found")
-    return JSONResponse(_record(request))
+    check_model(request, name)
+    return JSONResponse(_record(request, name))
 
 
 async def healthy(_request: Request) -> Response:
@@ -46,11 +44,11 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type=engine.metrics.content_type)
 
 
-def _record(request: Request) -> dict[str, object]:
+def _record(request: Request, name: str) -> dict[str, object]:
     engine = engine_of(request)
     manifest = engine.lm.bundle.manifest
     return {
-        "id": engine.settings.model,
+        "id": name,
         "object": "model",
         "created": _seconds(manifest.created),
         "owned_by": "nudge-onnx",

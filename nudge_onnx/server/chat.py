@@ -29,7 +29,7 @@ from .fields import (
     options_of,
 )
 from .logprobs import chat_logprobs
-from .requests import check_model, engine_of, read_body
+from .requests import engine_of, read_body, settle_mode
 from .usage import prompt_tokens, usage
 
 __all__ = ["ChatBody", "MessageBody", "chat_completions"]
@@ -113,7 +113,7 @@ class ChatBody(AnswerFields):
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation."""
     body = await read_body(request, ChatBody)
-    check_model(request, body.model)
+    settle_mode(request, body)
     engine = engine_of(request)
     streams = await prepare(request, lambda: _asked(body, engine.settings.max_tokens), body.n)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}

@@ -21,10 +21,11 @@ from nudge_onnx.runtime.text.prompt import RawPrompt
 
 from .answers import Engine, Writing
 from .choices import Choices, ending, finish_reason, origin, prepare, stream_events, write_whole
+from .errors import ApiError
 from .events import DONE, event
 from .fields import AnswerFields, LogitBias, Stops, StreamFields, grammar_of, options_of
 from .logprobs import completion_logprobs
-from .requests import check_model, client_of, engine_of, read_body, while_connected
+from .requests import client_of, engine_of, read_body, settle_mode, while_connected
 from .usage import prompt_tokens, usage
 
 __all__ = ["CompletionBody", "completions"]
@@ -59,11 +60,6 @@ class CompletionBody(AnswerFields):
             raise ValueError("stream_options needs stream to be true")
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens of 0 needs echo: there would be nothing to say")
-        if self.echo and self.logprobs is not None and len(ROLES_OF_MODE[self.nudge.mode]) > 1:
-            raise ValueError(
-                "log-probabilities of a prompt (echo with logprobs) are those of one model; "
-                "set nudge.mode to base or nudge"
-            )
         return self
 
     @property
@@ -87,8 +83,15 @@ class _Echo:
 async def completions(request: Request) -> Response:
     """Go on with each prompt, `n` times."""
     body = await read_body(request, CompletionBody)
-    check_model(request, body.model)
+    settle_mode(request, body)
     engine = engine_of(request)
+    if body.echo and body.logprobs is not None and len(ROLES_OF_MODE[body.mode]) > 1:
+        raise ApiError(
+            400,
+            "log-probabilities of a prompt (echo with logprobs) are those of one model; set nudge.mode to base or nudge, "
+            f"or ask for the model {body.model}:base or {body.model}:nudge",
+            param="logprobs",
+        )
     prompts = body.prompts
     count = len(prompts) * body.n
     asked = prompts if body.max_tokens else []
@@ -141,7 +144,7 @@ async def _echoes(request: Request, engine: Engine, body: CompletionBody, prompt
     """What is said of each prompt before its answer."""
     if not body.echo:
         return [_Echo()] * len(prompts)
-    role = ROLES_OF_MODE[body.nudge.mode][0]
+    role = ROLES_OF_MODE[body.mode][0]
     lm, control_tokens = engine.lm, body.nudge.control_tokens or "allow"
     texts = [prompt.text_of(lm.tokenizers[role]) for prompt in prompts]
     if body.logprobs is None:
@@ -187,7 +190,7 @@ def _logprobs(
     if body.logprobs is None:
         return None
     tokenizers = engine.lm.tokenizers
-    role = ROLES_OF_MODE[body.nudge.mode][0]
+    role = ROLES_OF_MODE[body.mode][0]
     found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
 
     def add(tokens: Sequence[tuple[int, TokenLogprobs | None]], source: str, at: int) -> None:

@@ -37,7 +37,7 @@ class NudgeFields(Strict):
     """What this server has beyond OpenAI's API; by default as the bundle says."""
 
     gamma: float | None = Field(None, ge=0, le=1, description="Nudge where the base model is less certain than this.")
-    mode: Mode = Field("nudged", description="Who writes: both models, or one alone, or a baseline.")
+    mode: Mode | None = Field(None, description="Who writes: both models, one alone, or a baseline.")
     policy: Policy | None = Field(None, description="Where the base model may take over.")
     gate: GateName | None = Field(None, description="What certainty means.")
     draft_tokens: int | None = Field(None, ge=1, le=256, description="Most tokens of one draft.")
@@ -68,6 +68,11 @@ class AnswerFields(Strict):
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     user: str | None = Field(None, max_length=512, description="Accepted, and used for nothing.")
     nudge: NudgeFields = NudgeFields()
+
+    @property
+    def mode(self) -> Mode:
+        """Who writes."""
+        return self.nudge.mode or "nudged"
 
     def sampling(self, choice: int) -> Sampling:
         """How the tokens of one of several choices are chosen; each has a seed of its own."""
@@ -124,7 +129,7 @@ def options_of(
     nudge = fields.nudge
     return {
         "gamma": nudge.gamma,
-        "mode": nudge.mode,
+        "mode": fields.mode,
         "policy": nudge.policy,
         "gate": nudge.gate,
         "draft_tokens": nudge.draft_tokens,

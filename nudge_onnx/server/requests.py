@@ -10,10 +10,22 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from nudge_onnx.choices import Mode
+
 from .answers import Engine
 from .errors import ApiError
+from .fields import AnswerFields
 
-__all__ = ["ClientGoneError", "check_model", "client_of", "engine_of", "read_body", "while_connected"]
+__all__ = [
+    "ClientGoneError",
+    "check_model",
+    "client_of",
+    "engine_of",
+    "model_names",
+    "read_body",
+    "settle_mode",
+    "while_connected",
+]
 
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
@@ -82,13 +94,31 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def check_model(request: Request, name: str) -> None:
-    """Raises `ApiError` if a model is asked for that is not here."""
+def model_names(request: Request) -> dict[str, Mode | None]:
+    """The names that clients may ask for, and who writes then; by the first one, whoever the request says.
+
+    So a client that knows of models alone can ask for one of the two by itself.
+    """
     here = engine_of(request).settings.model
-    if name != here:
-        raise ApiError(
-            404, f"there is no model {name[:100]!r} here, only {here!r}", param="model", code="model_not_found"
-        )
+    return {here: None, f"{here}:base": "base", f"{here}:nudge": "nudge"}
+
+
+def check_model(request: Request, name: str) -> Mode | None:
+    """Who writes as a model of that name. Raises `ApiError` if there is none."""
+    names = model_names(request)
+    if name not in names:
+        known = ", ".join(map(repr, names))
+        message = f"there is no model {name[:100]!r} here, only {known}"
+        raise ApiError(404, message, param="model", code="model_not_found")
+    return names[name]
+
+
+def settle_mode(request: Request, body: AnswerFields) -> None:
+    """Say in a body who writes, where its model's name does. Raises `ApiError` where the two differ."""
+    mode = check_model(request, body.model)
+    if mode is not None and body.nudge.mode not in (None, mode):
+        raise ApiError(400, f"{body.model} is {mode} alone, and nudge.mode says {body.nudge.mode}", param="nudge.mode")
+    body.nudge.mode = mode or body.nudge.mode
 
 
 def _refuse(name: str) -> Any:

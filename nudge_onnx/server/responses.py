@@ -18,7 +18,7 @@ from .answers import Writing
 from .choices import Choices, ending, origin, prepare, stream_events, write_whole
 from .events import event
 from .fields import AnswerFields, JsonFormat, Strict, TextFormat, grammar_of, options_of
-from .requests import check_model, engine_of, read_body
+from .requests import engine_of, read_body, settle_mode
 from .usage import prompt_tokens, usage
 
 __all__ = ["ResponseBody", "responses"]
@@ -101,7 +101,7 @@ class ResponseBody(AnswerFields):
 async def responses(request: Request) -> Response:
     """Answer a conversation."""
     body = await read_body(request, ResponseBody)
-    check_model(request, body.model)
+    settle_mode(request, body)
     engine = engine_of(request)
     streams = await prepare(request, lambda: [_asked(body, engine.settings.max_tokens)], 1)
     record = _Record(body, prompt_tokens(streams))

@@ -29,17 +29,19 @@ def serve(lm: NudgedLM, settings: Settings) -> None:
 
     Raises `NudgeError` if the address cannot be had.
     """
-    server = server_of(application(lm, settings), settings)
+    app = application(lm, settings)
     try:
-        server.run()
+        server_of(app, settings).run()
     except SystemExit:
         raise NudgeError(
             f"{settings.host}:{settings.port} cannot be listened on; is another server there already?"
         ) from None
+    finally:
+        app.state.engine.close()
 
 
 def server_of(app: Starlette, settings: Settings) -> uvicorn.Server:
-    """What serves an application of `application`; `run` returns once it has stopped."""
+    """What serves an application of `application`; `run` returns once it has stopped, and closes no engine."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -49,6 +51,7 @@ def server_of(app: Starlette, settings: Settings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         ws="none",
+        lifespan="off",
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
     return _Server(config, app.state.engine, settings.grace_seconds)

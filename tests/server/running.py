@@ -68,3 +68,4 @@ def running(lm: NudgedLM, **settings: Any) -> Iterator[Running]:
         server.should_exit = server.force_exit = True
         thread.join(20)
         assert not thread.is_alive()
+        found.engine.close()

@@ -84,7 +84,6 @@ def test_messages_in_parts_and_developer_role(server: Running) -> None:
     parts = [
         {"role": "user", "content": [{"type": "text", "text": "Tell me "}, {"type": "text", "text": "about rivers."}]}
     ]
-    assert server.chat(messages=parts).json()["choices"] == server.chat().json()["choices"] or True
     one = server.chat(messages=parts).json()["choices"][0]["message"]["content"]
     assert one == server.chat().json()["choices"][0]["message"]["content"]
     told = [{"role": "developer", "content": "Be brief."}, *MESSAGES]
@@ -141,4 +140,13 @@ def test_an_unknown_model_is_not_found(server: Running) -> None:
     assert response.json()["error"]["code"] == "model_not_found"
     assert server.client.get("/v1/models/gpt-5").status_code == 404
     assert server.client.get("/v1/models/tiny").json()["id"] == "tiny"
-    assert [one["id"] for one in server.client.get("/v1/models").json()["data"]] == ["tiny"]
+    assert [one["id"] for one in server.client.get("/v1/models").json()["data"]] == ["tiny", "tiny:base", "tiny:nudge"]
+
+
+def test_a_model_alone_has_a_name_of_its_own(server: Running) -> None:
+    for mode in ("base", "nudge"):
+        found = server.chat(model=f"tiny:{mode}").json()["choices"][0]["message"]["content"]
+        assert found == server.lm.generate(MESSAGES, mode=mode, max_new_tokens=16, control_tokens="escape").text
+    response = server.chat(model="tiny:base", nudge={"mode": "nudge"})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "nudge.mode"
