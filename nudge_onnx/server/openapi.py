@@ -14,6 +14,7 @@ from nudge_onnx import __version__
 
 from .chat import ChatBody
 from .completions import CompletionBody
+from .requests import model_names
 from .responses import ResponseBody
 from .tokens import DetokenizeBody, TokenizeBody
 
@@ -48,17 +49,20 @@ _REFUSALS = {
 }
 
 
-async def openapi(_request: Request) -> Response:
+async def openapi(request: Request) -> Response:
     """The description."""
-    return JSONResponse(_description())
+    return JSONResponse(_description(tuple(model_names(request))))
 
 
 @cache
-def _description() -> dict[str, Any]:
+def _description(names: tuple[str, ...]) -> dict[str, Any]:
     models = sorted({model for model, _ in _POSTS.values()}, key=lambda model: model.__name__)
     references, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
+    for schema in definitions["$defs"].values():
+        if "model" in schema.get("properties", {}):
+            schema["properties"]["model"] = {"type": "string", "enum": list(names)}
     answer = {"200": {"description": "The answer."}}
     refusals = {status: {"description": text} for status, text in _REFUSALS.items()}
     paths: dict[str, Any] = {}
@@ -69,7 +73,9 @@ def _description() -> dict[str, Any]:
     for path, text in _GETS.items():
         operation: dict[str, Any] = {"summary": text, "responses": {**answer, **refusals}}
         if "{name}" in path:
-            operation["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+            operation["parameters"] = [
+                {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(names)}}
+            ]
         paths[path] = {"get": operation}
     return {
         "openapi": "3.1.0",

@@ -37,7 +37,9 @@ def test_openai_for_python_chats(client: openai.OpenAI, answer: str) -> None:
     chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == answer
     assert chunks[-1].usage == whole.usage
-    told = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2, extra_body={"nudge": {"mode": "base"}})
+    told = client.chat.completions.create(
+        **asked, logprobs=True, top_logprobs=2, extra_body={"nudge": {"mode": "base"}}
+    )
     assert told.choices[0].logprobs.content[0].top_logprobs[0].logprob <= 0  # type: ignore[union-attr,index]
 
 
