@@ -252,7 +252,7 @@ class NudgedLM:
     def raw_prompt(
         self, role: str, prompt: RawPrompt, control_tokens: ControlTokens = "allow", ids_of: str | None = None
     ) -> PromptIds:
-        """What a model reads of a text without a template; its ids, if any, are those of the model `ids_of`, or its own.
+        """What a model reads of a text without a template; ids are those of the model `ids_of`, by default its own.
 
         Raises `NudgeError` for an empty prompt or an id that there is none of, and `ContextLengthError`.
         """

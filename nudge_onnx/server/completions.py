@@ -88,8 +88,8 @@ async def completions(request: Request) -> Response:
     if body.echo and body.logprobs is not None and len(ROLES_OF_MODE[body.mode]) > 1:
         raise ApiError(
             400,
-            "log-probabilities of a prompt (echo with logprobs) are those of one model; set nudge.mode to base or nudge, "
-            f"or ask for the model {body.model}:base or {body.model}:nudge",
+            "log-probabilities of a prompt (echo with logprobs) are those of one model; set nudge.mode to base or "
+            f"nudge, or ask for the model {body.model}:base or {body.model}:nudge",
             param="logprobs",
         )
     prompts = body.prompts

@@ -43,7 +43,7 @@ def test_openai_for_python_chats(client: openai.OpenAI, answer: str) -> None:
     assert told.choices[0].logprobs.content[0].top_logprobs[0].logprob <= 0  # type: ignore[union-attr,index]
 
 
-def test_openai_for_python_completes_and_responds(client: openai.OpenAI, server: Running, answer: str) -> None:
+def test_openai_for_python_completes_and_responds(client: openai.OpenAI, answer: str) -> None:
     completion = client.completions.create(model=f"{MODEL}:base", prompt=PROMPT, max_tokens=4, echo=True, logprobs=2)
     assert completion.choices[0].text.startswith(PROMPT)
     assert completion.choices[0].logprobs.token_logprobs[0] is None  # type: ignore[union-attr,index]
