@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from .batching.admission import Admission
 from .batching.scheduler import Scheduler
+from .choosing.closing import Closing
 from .inference.cache import most_bytes
 from .inference.pool import CachePool, Memories
 from .modes import WRITTEN, Request
+from .nudging.closed import closed_in_time
 from .nudging.loop import Pieces
-from .nudging.results import Timings
+from .nudging.results import SourceName, Timings
 from .nudging.stops import cut_at_stops
 from .stream import Cancellation
 from .system.memory import peak_memory
@@ -33,7 +35,12 @@ class Answering:
     def pieces(self) -> Pieces:
         """The answer, up to its first stop string."""
         pieces = self._admitted()
-        stops = self.request.options.stops
+        options = self.request.options
+        if options.grammar is not None and options.grammar.is_json:
+            source: SourceName = "nudge" if options.mode == "nudge" else "base"
+            encode = self.request.tokenizers[source].encode_inside
+            pieces = closed_in_time(pieces, Closing(options.grammar), options.max_new_tokens, source, encode)
+        stops = options.stops
         if not stops:
             return pieces
         return cut_at_stops(pieces, stops, lambda piece, token: self.request.tokenizers[piece.source].bytes_of(token))

@@ -24,7 +24,7 @@ from .choices import Choices, ending, finish_reason, origin, prepare, stream_eve
 from .errors import ApiError
 from .events import DONE, event
 from .fields import AnswerFields, LogitBias, Stops, StreamFields, grammar_of, options_of
-from .logprobs import completion_logprobs
+from .logprobs import completion_logprobs, known_of
 from .requests import client_of, engine_of, read_body, settle_mode, while_connected
 from .usage import prompt_tokens, usage
 
@@ -202,7 +202,7 @@ def _logprobs(
         add(echo.tokens, role, 0)
         offset += len(echo.text)
     for piece in pieces:
-        add(list(zip(piece.token_ids, piece.logprobs, strict=True)), piece.source, offset)
+        add(known_of(piece), piece.source, offset)
         offset += len(piece.text)
     return found
 

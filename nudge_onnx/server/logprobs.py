@@ -10,7 +10,7 @@ from nudge_onnx.runtime.choosing.logprobs import TokenLogprobs
 from nudge_onnx.runtime.nudging.results import Piece
 from nudge_onnx.runtime.text.tokenizer import Tokenizer
 
-__all__ = ["chat_logprobs", "completion_logprobs", "token_text"]
+__all__ = ["chat_logprobs", "completion_logprobs", "known_of", "token_text"]
 
 # What the API says where a probability is 0, which JSON has no logarithm for.
 _LEAST = -9999.0
@@ -37,8 +37,14 @@ def chat_logprobs(piece: Piece, tokenizers: Mapping[str, Tokenizer]) -> list[dic
             **one(token, known and known.logprob),
             "top_logprobs": [one(*top) for top in known.top] if known else [],
         }
-        for token, known in zip(piece.token_ids, piece.logprobs, strict=True)
+        for token, known in known_of(piece)
     ]
+
+
+def known_of(piece: Piece) -> list[tuple[int, TokenLogprobs | None]]:
+    """The tokens of a piece, and what is known of each: of those that no model chose one by one, nothing."""
+    known = piece.logprobs or (None,) * len(piece.token_ids)
+    return list(zip(piece.token_ids, known, strict=True))
 
 
 def completion_logprobs(

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
-__all__ = ["Grammar", "Matcher", "Vocabularies"]
+__all__ = ["Grammar", "Matcher", "Vocabularies", "byte_matcher"]
 
 # JSON as Python and JavaScript print it on one line. Where any white space goes, small models write nothing else.
 _JSON_LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -41,6 +42,8 @@ class Grammar:
 
     source: str
     """The grammar as llguidance reads it; the makers write it."""
+    is_json: bool = False
+    """Whether it is of JSON: then an answer that reaches its limit is closed, and still is what was asked for."""
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool) -> Grammar:
@@ -52,7 +55,12 @@ class Grammar:
             source = _library().LLMatcher.grammar_from_json_schema(text, overrides=_JSON_LAYOUT)
         except (ValueError, TypeError, RecursionError) as error:
             raise NudgeError(f"the JSON schema cannot be read ({_line(error)}); give an object of JSON") from None
-        return cls._checked(source, "JSON schema")
+        return cls._checked(source, "JSON schema", is_json=True)
+
+    @property
+    def schema(self) -> Any:
+        """The JSON schema, of a grammar that is one."""
+        return json.loads(self.source)["grammars"][0].get("json_schema") if self.is_json else None
 
     @classmethod
     def json(cls) -> Grammar:
@@ -74,11 +82,11 @@ class Grammar:
         return cls._checked(_library().LLMatcher.grammar_from_lark(text), "grammar")
 
     @classmethod
-    def _checked(cls, source: str, what: str) -> Grammar:
+    def _checked(cls, source: str, what: str, *, is_json: bool = False) -> Grammar:
         reason = _library().LLMatcher.validate_grammar(source)
         if reason:
             raise NudgeError(f"the {what} cannot be used: {_line(reason)}")
-        return cls(source)
+        return cls(source, is_json)
 
 
 class Vocabularies:
@@ -158,6 +166,30 @@ class Matcher:
             self._read.append(part)
             self._counts.append(read)
         return True
+
+
+def byte_matcher(grammar: Grammar) -> Any:
+    """llguidance's matcher of a grammar, whose tokens are the 256 bytes."""
+    library = _library()
+    return library.LLMatcher(_byte_vocabulary(), grammar.source, log_level=0)
+
+
+@cache
+def _byte_vocabulary() -> Any:
+    library = _library()
+    return library.LLTokenizer(library.TokenizerWrapper(_Bytes()), n_vocab=257, eos_token=[256])
+
+
+class _Bytes:
+    """The smallest tokenizer that writes everything."""
+
+    tokens = [*(bytes([byte]) for byte in range(256)), b""]  # noqa: RUF012
+    special_token_ids = [256]  # noqa: RUF012
+    eos_token_id = 256
+    bos_token_id = None
+
+    def __call__(self, text: str) -> list[int]:
+        return list(text.encode())
 
 
 class _Words:

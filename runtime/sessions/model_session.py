@@ -27,6 +27,8 @@ class Breaker:
     def __init__(self) -> None:
         self.options = onnxruntime().RunOptions()
         """ONNX Runtime's, to run the pass with."""
+        # That a pass was broken off is no error, and ONNX Runtime would print it as one.
+        self.options.log_severity_level = 4
         self.used = False
         """Whether the pass was to be broken off."""
 

@@ -16,6 +16,7 @@ from pairs import Pair
 
 from nudge_onnx import Grammar, NudgedLM, NudgeError, Sampling
 from nudge_onnx.errors import RuntimeMissingError
+from nudge_onnx.runtime.choosing.closing import Closing
 
 PERSON = {
     "type": "object",
@@ -28,6 +29,9 @@ PERSON = {
     "required": ["name", "age", "of", "tags"],
     "additionalProperties": False,
 }
+
+
+LETTERS = st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs", "Cc"])
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +143,44 @@ def test_without_llguidance_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_baselines_have_no_grammar(token_lm: NudgedLM) -> None:
     with pytest.raises(NudgeError, match="'ensemble' has no grammar"):
         token_lm.stream("the cat", mode="ensemble", grammar=Grammar.json())
+
+
+def test_an_answer_that_reaches_its_limit_is_closed(word_lm: NudgedLM, token_lm: NudgedLM) -> None:
+    endless = {
+        "type": "object",
+        "properties": {"text": {"type": "string"}, "list": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["text", "list"],
+    }
+    for lm in (word_lm, token_lm):
+        for limit in (24, 40, 64):
+            asked: Any = {"grammar": Grammar.json_schema(endless), "max_new_tokens": limit}
+            answer = lm.generate("the cat", **asked)
+            assert answer.finish_reason in ("length", "repetition", "stop")
+            jsonschema.validate(json.loads(answer.text), endless)
+            assert sum(answer.tokens.values()) <= limit
+            assert pieces(lm.generate("the cat", speculation="off", **asked)) == pieces(answer)
+
+
+def test_what_no_limit_can_hold_is_cut(word_lm: NudgedLM) -> None:
+    answer = word_lm.generate("the cat", grammar=Grammar.json_schema(PERSON), max_new_tokens=4)
+    assert answer.finish_reason == "length"
+    assert sum(answer.tokens.values()) <= 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(LETTERS, max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(LETTERS, max_size=4), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.data(),
+)
+def test_json_is_closed_wherever_it_is_cut(document: Any, data: st.DataObject) -> None:
+    text = json.dumps({"of": document}, ensure_ascii=False)
+    cut = data.draw(st.integers(0, len(text)))
+    closing = Closing(Grammar.json())
+    assert closing.read(text[:cut])
+    rest = closing.rest()
+    assert rest is not None
+    assert isinstance(json.loads(text[:cut] + rest), dict)
