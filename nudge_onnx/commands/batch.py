@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import click
 
 from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS
 from nudge_onnx.batch_files import BadLine, BatchOutput, Line, read_lines
-from nudge_onnx.commands.options import answer_options, bundle_argument, load, stream_arguments
+from nudge_onnx.bundle import Bundle
+from nudge_onnx.commands.options import answer_options, bundle_argument, load, load_arguments, stream_arguments
 from nudge_onnx.commands.rate import Rate
-from nudge_onnx.errors import NudgeError
-
-if TYPE_CHECKING:
-    from nudge_onnx.runtime.lm import NudgedLM
-    from nudge_onnx.runtime.stream import Stream
+from nudge_onnx.errors import RuntimeMissingError
 
 __all__ = ["command"]
 
@@ -40,6 +38,15 @@ _MORE_THAN_COUNTED = 101
     show_default=True,
     help="Most MiB of KV caches; answers beyond them wait.",
 )
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who answers.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="With ray: so many, on any machine.",
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="With ray: a cluster that runs [one on this machine].")
 @click.option("--pieces", is_flag=True, help="Also write who wrote which tokens, and how certain they were.")
 @click.option("--overwrite", is_flag=True, help="Begin anew, whatever is there.")
 @answer_options
@@ -49,6 +56,9 @@ def command(
     target: Path,
     at_once: int,
     cache_mib: int,
+    engine: str,
+    processes: int,
+    ray_address: str | None,
     pieces: bool,
     overwrite: bool,
     **options: Any,
@@ -70,56 +80,61 @@ def command(
     """
     arguments = stream_arguments(options)
     lines = list(read_lines(source))
-    with load(folder, options, slots=at_once, cache_mib=cache_mib) as lm:
-        run = {"bundle": lm.bundle.manifest.created, "options": repr(arguments), "pieces": pieces}
-        with BatchOutput.opened(target, source, run, overwrite=overwrite) as output:
-            _answer(lm, lines, output, arguments, pieces)
-        failed = output.failed
+    created = Bundle.open(folder).manifest.created
+    sizes = {"slots": at_once, "cache_mib": cache_mib}
+    run = {"bundle": created, "options": repr(arguments), "pieces": pieces}
+    with BatchOutput.opened(target, source, run, overwrite=overwrite) as output:
+        if output.done:
+            click.echo(f"going on behind {output.done} of {len(lines)} lines", err=True)
+        left = lines[output.done :]
+        if engine == "ray":
+            written = _on_ray(folder, left, arguments, options, sizes, processes, ray_address)
+        else:
+            written = _here(folder, left, arguments, options, sizes)
+        with closing(written), Rate(len(lines), output.done) as rate:
+            for line, answer in zip(left, written, strict=True):
+                kept = ("text", "finish_reason", "error", "tokens", "nudging_ratio", *(("pieces",) if pieces else ()))
+                found = {"id": line.id, **{name: answer[name] for name in kept}}
+                output.add(found, failed=answer["error"] is not None)
+                rate.add(sum(answer["tokens"].values()))
+    failed = output.failed
     status = failed if failed <= _MOST_COUNTED else _MORE_THAN_COUNTED
     if failed:
         click.echo(f"{failed} of {len(lines)} lines have an error", err=True)
     click.get_current_context().exit(status)
 
 
-def _answer(
-    lm: NudgedLM,
-    lines: list[Line | BadLine],
-    output: BatchOutput,
+Answers: TypeAlias = Generator[Mapping[str, Any], None, None]
+
+
+def _here(
+    folder: Path,
+    lines: Sequence[Line | BadLine],
     arguments: dict[str, Any],
-    pieces: bool,
-) -> None:
-    from nudge_onnx.runtime.many import answers
+    options: dict[str, Any],
+    sizes: dict[str, int],
+) -> Answers:
+    from nudge_onnx.batch_answers import written
 
-    left = lines[output.done :]
-    if output.done:
-        click.echo(f"going on behind {output.done} of {len(lines)} lines", err=True)
-    begun = (_begin(lm, line, arguments) for line in left)
-    with Rate(len(lines), output.done) as rate, closing(answers(begun, lm.slots)) as found_in_order:
-        for line, answer in zip(left, found_in_order, strict=True):
-            found = answer.to_dict()
-            kept = ("text", "finish_reason", "error", "tokens", "nudging_ratio", *(("pieces",) if pieces else ()))
-            output.add({"id": line.id, **{name: found[name] for name in kept}}, failed=answer.error is not None)
-            rate.add(sum(answer.tokens.values()))
+    with load(folder, options, **sizes) as lm:
+        yield from written(lm, lines, arguments)
 
 
-def _begin(lm: NudgedLM, line: Line | BadLine, arguments: Mapping[str, Any]) -> Callable[[], Stream]:
-    def begin() -> Stream:
-        if isinstance(line, BadLine):
-            raise NudgeError(line.reason)
-        return lm.stream(line.prompt, **{**arguments, **_own_options(line.options)})
-
-    return begin
-
-
-def _own_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a line asks for, with its samplings as objects."""
-    from nudge_onnx.runtime.choosing.sampling import Sampling
-
-    own = dict(options)
-    for name in ("sampling", "nudge_sampling"):
-        if isinstance(own.get(name), Mapping):
-            try:
-                own[name] = Sampling(**own[name])
-            except TypeError:
-                raise NudgeError(f"{name} has a name that there is none of: {', '.join(own[name])}") from None
-    return own
+def _on_ray(
+    folder: Path,
+    lines: Sequence[Line | BadLine],
+    arguments: dict[str, Any],
+    options: dict[str, Any],
+    sizes: dict[str, int],
+    processes: int,
+    address: str | None,
+) -> Answers:
+    try:
+        from nudge_onnx.cluster.batches import written_on_ray
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"--engine ray needs {error.name}, which is not installed; pip install 'nudge-onnx[ray]'"
+        ) from None
+    chosen = load_arguments(options) | sizes
+    cpus = chosen["threads"] = chosen["threads"] or max(1, (os.cpu_count() or 1) // processes)
+    yield from written_on_ray(folder, lines, arguments, chosen, processes=processes, cpus=cpus, address=address)

@@ -21,6 +21,7 @@ __all__ = [
     "bundle_argument",
     "colour_option",
     "load",
+    "load_arguments",
     "painter",
     "provider_options",
     "stream_arguments",
@@ -155,13 +156,16 @@ def load(folder: Path, options: dict[str, Any], **more: Any) -> NudgedLM:
     """Open the bundle with the options about providers, threads and the cache folder; `more` are `NudgedLM.load`'s."""
     from nudge_onnx.runtime.lm import NudgedLM
 
-    return NudgedLM.load(
-        folder,
-        providers=_providers(options["providers"] or ("cpu",), options["provider_options"]),
-        threads=options["threads"],
-        cache_dir=options["cache_dir"],
-        **more,
-    )
+    return NudgedLM.load(folder, **load_arguments(options), **more)
+
+
+def load_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `NudgedLM.load` among a command's options."""
+    return {
+        "providers": _providers(options["providers"] or ("cpu",), options["provider_options"]),
+        "threads": options["threads"],
+        "cache_dir": options["cache_dir"],
+    }
 
 
 def _providers(names: Sequence[str], options: Sequence[tuple[str, str, str]]) -> list[tuple[str, dict[str, str]]]:

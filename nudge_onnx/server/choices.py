@@ -138,7 +138,8 @@ async def stream_events(request: Request, make: Callable[[Choices], Events], str
 
     source = events()
     first = await while_connected(request, anext(source))
-    return EventStream(first, source, engine_of(request).settings.ping_seconds)
+    settings = engine_of(request).settings
+    return EventStream(first, source, settings.ping_seconds, settings.group_seconds)
 
 
 def finish_reason(writing: Writing) -> str:

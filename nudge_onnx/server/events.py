@@ -32,12 +32,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None], ping_seconds: float) -> None:
+    def __init__(
+        self, first: bytes, events: AsyncGenerator[bytes, None], ping_seconds: float, group_seconds: float = 0.0
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._events = events
         self._ping_seconds = ping_seconds
+        self._group_seconds = group_seconds
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; returns when the generator is closed."""
@@ -57,15 +60,22 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             following = asyncio.ensure_future(anext(events, None))
+            ended = False
             try:
-                while True:
+                while not ended:
                     done, _ = await asyncio.wait([following], timeout=self._ping_seconds)
-                    data = following.result() if done else _PING
-                    if data is None:
-                        break
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-                    if done:
-                        following = asyncio.ensure_future(anext(events, None))
+                    data = b"" if done else _PING
+                    until = asyncio.get_running_loop().time() + self._group_seconds
+                    while done and not ended:
+                        more = following.result()
+                        ended = more is None
+                        if more is not None:
+                            data += more
+                            following = asyncio.ensure_future(anext(events, None))
+                            left = until - asyncio.get_running_loop().time()
+                            done = (await asyncio.wait([following], timeout=left))[0] if left > 0 else set()
+                    if data:
+                        await send({"type": "http.response.body", "body": data, "more_body": True})
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)

@@ -44,6 +44,8 @@ class Settings:
     """A request must be there within this time, and its headers within as much."""
     ping_seconds: float = 10.0
     """A stream that has nothing to say says so this often."""
+    group_seconds: float = 0.0
+    """What a stream says within this time is sent as one, for proxies that take long for each piece."""
     grace_seconds: float = 30.0
     """So long, once the server is to stop, answers on their way may go on."""
 
