@@ -19,6 +19,8 @@ from benchmarks.prefill import prefill
 from benchmarks.quality import TOKENS as QUALITY_TOKENS
 from benchmarks.quality import quality
 from benchmarks.rows import REPEATS, rows
+from benchmarks.serving import PROMPT_COUNT as SERVED_PROMPTS
+from benchmarks.serving import serving
 from benchmarks.single import ROLES
 from benchmarks.step import step
 from benchmarks.throughput import AT_ONCE, PROMPT_COUNT, throughput
@@ -103,6 +105,16 @@ def throughput_command(pairs: tuple[str, ...], prompts: int, at_once: tuple[int,
         throughput(pair, 4 if quick else prompts, 16 if quick else ANSWER_TOKENS, (1, 2) if quick else at_once)
 
 
+@main.command("serving")
+@_measured(3)
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=["real"], show_default=True)
+@click.option("--prompts", type=click.IntRange(1), default=SERVED_PROMPTS, show_default=True)
+def serving_command(rounds: int, quick: bool, pairs: tuple[str, ...], prompts: int) -> None:
+    """The server over HTTP, beside the engine without it."""
+    for pair in pairs:
+        serving(pair, 8 if quick else prompts, 16 if quick else ANSWER_TOKENS, 1 if quick else rounds)
+
+
 @main.command("context")
 @_measured(2)
 @_only
@@ -161,6 +173,7 @@ def all_command(context: click.Context, quick: bool) -> None:
         "rows",
         "nudged",
         "throughput",
+        "serving",
         "footprint",
         "step",
         "operators",

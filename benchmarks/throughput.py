@@ -60,7 +60,7 @@ def throughput(
         first = ours.ask("first_tokens", prompt=PROMPTS[0], long=long_prompt(pair.bundle), arrivals=ARRIVALS)
     _same_answers(found[NUDGED])
     _same_answers(found[BASE])
-    ids, ends = _prompt_ids(pair.bundle, texts)
+    ids, ends = prompt_ids(pair.bundle, texts)
     model = "large" if pair_name == "large" else "base"
     with Worker("llamacpp_slots", "llamacpp") as llama:
         llama.ask("load", model=str(GGUF[model]), threads=cores(), slots=max(at_once))
@@ -85,7 +85,7 @@ def long_prompt(bundle: Path) -> str:
     return text * -(-4096 // len(tokenizer.encode(text)))
 
 
-def _prompt_ids(bundle: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+def prompt_ids(bundle: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
     """What the base model reads for each text, and the ids that end its answer."""
     opened = Bundle.open(bundle)
     record = opened.manifest.models["base"]

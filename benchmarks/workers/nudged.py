@@ -58,7 +58,7 @@ class _Server:
         lm = self._lm
         lm.pool.clear()
         steps = lm.generate(prompt, mode="base", max_new_tokens=32)
-        alone = statistics.median(self._first(prompt) for _ in range(arrivals))
+        alone = statistics.median(self.first(prompt) for _ in range(arrivals))
         more = []
         for number in range(arrivals):
             lm.pool.clear()
@@ -68,7 +68,7 @@ class _Server:
                 # At another moment of a block each time.
                 time.sleep(0.3 + 0.037 * number)
                 assert reading.is_alive(), "the long prompt was read before anything came beside it"
-                more.append(self._first(prompt) - alone)
+                more.append(self.first(prompt) - alone)
             reading.join()
         return {
             "step_s": steps.timings.decode / sum(steps.tokens.values()),
@@ -77,7 +77,8 @@ class _Server:
             "most_s": max(more),
         }
 
-    def _first(self, prompt: str) -> float:
+    def first(self, prompt: str) -> float:
+        """Seconds to the first piece of an answer."""
         # A word of its own, for no cache to hold it.
         self._number += 1
         begun = time.perf_counter()
@@ -104,6 +105,7 @@ if __name__ == "__main__":
             "load": server.load,
             "answer": server.answer,
             "many": server.many,
+            "first": server.first,
             "first_tokens": server.first_tokens,
             "memory": memory,
         }

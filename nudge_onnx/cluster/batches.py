@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,14 @@ def written_on_ray(
     started = not ray.is_initialized()
     if started:
         here = {} if address else {"num_cpus": processes * cpus, "include_dashboard": False}
+        # Progress is shown by whoever asks.
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         ray.init(address=address, log_to_driver=False, configure_logging=False, **here)
     try:
         context = ray.data.DataContext.get_current().copy()
         context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
+        context.enable_progress_bars = context.print_on_execution_start = False
         with ray.data.DataContext.current(context):
             of_a_task = _ANSWERS_OF_A_PLACE * int(load.get("slots", 1))
             # In blocks that are there already: reading them would take cores that the processes have.

@@ -83,14 +83,14 @@ class _Marks:
             for start, end in spans:
                 token = text[start:end]
                 text = self._put(text, start + (len(token) - len(token.lstrip()) if token.strip() else 0))
-        for token in self._tokenizer.special_tokens:
-            for length in range(1, len(token)):
-                # Templates trim what they are given.
+        for length in range(self._tokenizer.longest_special - 1, 0, -1):
+            # Templates trim what they are given.
+            inner = text.strip()
+            if len(inner) >= length and self._tokenizer.begins_special(inner[-length:]):
+                text = self._put(text, len(text.rstrip()) - length)
                 inner = text.strip()
-                if inner.endswith(token[:length]):
-                    text = self._put(text, len(text.rstrip()) - length)
-                if inner.startswith(token[-length:]):
-                    text = self._put(text, len(text) - len(text.lstrip()))
+            if len(inner) >= length and self._tokenizer.ends_special(inner[:length]):
+                text = self._put(text, len(text) - len(text.lstrip()))
         return text
 
     def _put(self, text: str, at: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ class Tokenizer:
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self.special_tokens = frozenset(token.content for token in added.values() if token.special)
         """What special tokens are spelled like."""
+        # Models have thousands of them; by these lists one finds those that begin or end in some way.
+        self._by_start = sorted(self.special_tokens)
+        self._by_end = sorted(token[::-1] for token in self.special_tokens)
+        self.longest_special = max(map(len, self.special_tokens), default=0)
+        """Characters of the longest special token."""
         self._added = {token_id: token.content for token_id, token in added.items()}
         unknown: str | None = getattr(self._tokenizer.model, "unk_token", None)
         self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
@@ -89,6 +95,14 @@ class Tokenizer:
         with self._lock:
             ids, offsets = self._recognise(text)
         return [offsets[place] for place in self._specials(text, ids, offsets)]
+
+    def begins_special(self, text: str) -> bool:
+        """Whether a special token begins with a text and goes on."""
+        return _goes_on(self._by_start, text)
+
+    def ends_special(self, text: str) -> bool:
+        """Whether a special token ends with a text that is not all of it."""
+        return _goes_on(self._by_end, text[::-1])
 
     def bytes_of(self, token_id: int) -> bytes:
         """The UTF-8 bytes that a token stands for; none for a special token or an id beyond the vocabulary."""
@@ -190,6 +204,12 @@ class Tokenizer:
         if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             return bytes([int(token[3:5], 16)])
         return token.replace("▁", " ").encode()
+
+
+def _goes_on(tokens: list[str], text: str) -> bool:
+    """Whether one of these, in order, begins with a text and is longer; the text itself comes before those."""
+    following = bisect_right(tokens, text)
+    return following < len(tokens) and tokens[following].startswith(text)
 
 
 def _is_byte_level(tokenizer: _Tokenizer, name: str) -> bool:
