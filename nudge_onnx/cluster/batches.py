@@ -43,7 +43,7 @@ def written_on_ray(
         # Progress is shown by whoever asks.
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **here)
+        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **here)
     try:
         context = ray.data.DataContext.get_current().copy()
         context.execution_options.preserve_order = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -27,11 +28,14 @@ MESSAGES = [{"role": "user", "content": "Tell me about rivers."}]
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": 8123})
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(app({"bundle": str(BUNDLE), "name": "tiny", "replicas": 2, "most_replicas": 2, "cpus": 1}))
-        yield "http://127.0.0.1:8123"
+        yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
         ray.shutdown()

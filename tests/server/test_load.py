@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -189,16 +188,3 @@ def test_who_stops_waiting_leaves_the_line() -> None:
         assert (queue.taken, queue.waiting) == (0, 0)
 
     anyio.run(check)
-
-
-def test_a_soak_of_short_requests_keeps_nothing(server: Running) -> None:
-    body = {"max_tokens": 2}
-    for _ in range(20):
-        server.chat(**body)
-    threads = threading.active_count()
-    with ThreadPoolExecutor(8) as pool:
-        codes = {response.status_code for response in pool.map(lambda _: server.chat(**body), range(200))}
-    assert codes == {200}
-    server.wait_until_idle()
-    assert server.lm.pool.lent == ()
-    assert threading.active_count() <= threads + 8
