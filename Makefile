@@ -96,7 +96,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# Alone and first: a torch that is already there keeps other packages from asking for a larger build of it.
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,export,ray,dev,docs]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,export,ray,plot,dev,docs]'
 	@touch $@
 
 $(VENV)/bench: $(VENV)/installed

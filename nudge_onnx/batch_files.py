@@ -29,6 +29,8 @@ class Line:
     """A text, or a list of messages."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `NudgedLM.stream` for this prompt alone."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else was asked for and is there."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +41,30 @@ class BadLine:
     reason: str
 
 
-def read_lines(path: Path) -> Iterator[Line | BadLine]:
-    """The lines of a file in order, without empty ones. Raises `NudgeError` if it cannot be read."""
+def read_lines(path: Path, more: tuple[str, ...] = ()) -> Iterator[Line | BadLine]:
+    """The lines of a file in order, without empty ones; `more` are names that they may have besides the usual ones.
+
+    Raises `NudgeError` if the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             for number, data in enumerate(stream, 1):
                 if data.strip():
-                    yield _line(number, data)
+                    yield _line(number, data, more)
     except OSError as error:
         raise NudgeError(f"{path} cannot be read ({error.strerror or error})") from None
 
 
-def _line(number: int, data: bytes) -> Line | BadLine:
+def _line(number: int, data: bytes, more: tuple[str, ...]) -> Line | BadLine:
     name: Any = number
     try:
         value = parse(data.decode())
         if not isinstance(value, dict):
             raise ValueError("it is no object")
         name = value.get("id", number)
-        if unknown := [key for key in value if key not in _NAMES]:
-            raise ValueError(f"there is no {unknown[0]!r}, only {', '.join(_NAMES)}")
+        names = (*_NAMES, *more)
+        if unknown := [key for key in value if key not in names]:
+            raise ValueError(f"there is no {unknown[0]!r}, only {', '.join(names)}")
         if ("prompt" in value) == ("messages" in value):
             raise ValueError("it must have either prompt or messages")
         options = value.get("options", {})
@@ -67,7 +73,7 @@ def _line(number: int, data: bytes) -> Line | BadLine:
         prompt = value.get("prompt", value.get("messages"))
         if not isinstance(prompt, str if "prompt" in value else list):
             raise ValueError("prompt must be a text, and messages a list")
-        return Line(name, prompt, options)
+        return Line(name, prompt, options, {key: value[key] for key in more if key in value})
     except ValueError as error:  # also what is not UTF-8
         return BadLine(name, f"line {number}: {error}")
 

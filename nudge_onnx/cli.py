@@ -18,6 +18,7 @@ _COMMANDS = {
     "chat": "Hold a conversation.",
     "batch": "Answer a file of prompts.",
     "serve": "Serve clients of OpenAI's API, and a page.",
+    "calibrate": "Choose gamma on prompts of your own.",
     "inspect": "Show what a bundle holds, and check it.",
 }
 
