@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from real import EVERY
 
 from nudge_onnx.runtime.system.memory import return_freed_memory
 
 from .running import MESSAGES, MODEL, Running
 
-REQUESTS = 3000
+REQUESTS = 3000 // EVERY
 MIB = 2**20
 
 
