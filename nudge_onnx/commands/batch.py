@@ -10,10 +10,17 @@ from typing import Any, TypeAlias
 
 import click
 
-from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS
+from nudge_onnx.arguments import MOST_SLOTS, SLOTS
 from nudge_onnx.batch_files import BadLine, BatchOutput, Line, read_lines
 from nudge_onnx.bundle import Bundle
-from nudge_onnx.commands.options import answer_options, bundle_argument, load, load_arguments, stream_arguments
+from nudge_onnx.commands.options import (
+    answer_options,
+    bundle_argument,
+    cache_option,
+    load,
+    load_arguments,
+    stream_arguments,
+)
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.errors import RuntimeMissingError
 
@@ -31,13 +38,7 @@ _MORE_THAN_COUNTED = 101
 @click.option(
     "--at-once", type=click.IntRange(1, MOST_SLOTS), default=SLOTS, show_default=True, help="Answers written at a time."
 )
-@click.option(
-    "--cache-mib",
-    type=click.IntRange(min=0),
-    default=CACHE_MIB,
-    show_default=True,
-    help="Most MiB of KV caches; answers beyond them wait.",
-)
+@cache_option
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who answers.")
 @click.option(
     "--processes",

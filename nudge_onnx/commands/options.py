@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from nudge_onnx.arguments import CACHE_MIB
 from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
 from nudge_onnx.console import wants_colour
 
@@ -19,6 +20,7 @@ __all__ = [
     "READS_AHEAD",
     "answer_options",
     "bundle_argument",
+    "cache_option",
     "colour_option",
     "load",
     "load_arguments",
@@ -150,6 +152,15 @@ colour_option = click.option(
     help="Colour the nudging model's words; auto: on a terminal, unless NO_COLOR is set.",
 )
 """Whether the nudging model's words are coloured, of commands that show them."""
+
+cache_option = click.option(
+    "--cache-mib",
+    type=click.IntRange(min=0),
+    default=CACHE_MIB,
+    show_default=True,
+    help="Most MiB of KV caches; answers beyond them wait.",
+)
+"""Memory of caches, of commands that write several answers at a time."""
 
 
 def load(folder: Path, options: dict[str, Any], **more: Any) -> NudgedLM:

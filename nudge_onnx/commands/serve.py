@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS
-from nudge_onnx.commands.options import bundle_argument, load, provider_options
+from nudge_onnx.arguments import MOST_SLOTS, SLOTS
+from nudge_onnx.commands.options import bundle_argument, cache_option, load, provider_options
 from nudge_onnx.errors import NudgeError, RuntimeMissingError
 
 __all__ = ["command"]
@@ -36,13 +36,7 @@ __all__ = ["command"]
 @click.option(
     "--queue", type=click.IntRange(0, 100_000), default=64, show_default=True, help="Answers that may wait for a place."
 )
-@click.option(
-    "--cache-mib",
-    type=click.IntRange(min=0),
-    default=CACHE_MIB,
-    show_default=True,
-    help="Most MiB of KV caches; answers beyond them wait.",
-)
+@cache_option
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
