@@ -22,6 +22,8 @@ from .settings import Settings
 __all__ = ["serve", "server_of"]
 
 _KEEP_ALIVE_SECONDS = 30
+# Once all answers have ended: for a client that takes its time to read, or reads nothing.
+_SEND_SECONDS = 5
 
 
 def serve(lm: NudgedLM, settings: Settings) -> None:
@@ -53,6 +55,7 @@ def server_of(app: Starlette, settings: Settings) -> uvicorn.Server:
         ws="none",
         lifespan="off",
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SEND_SECONDS,
     )
     return _Server(config, app.state.engine, settings.grace_seconds)
 
