@@ -11,15 +11,10 @@ import numpy as np
 
 from nudge_onnx.errors import NudgeError
 
-__all__ = ["CACHE_MIB", "MOST", "MOST_SLOTS", "SLOTS", "integer", "must_be", "number", "one_of", "path"]
+__all__ = ["MOST", "integer", "must_be", "number", "one_of", "path"]
 
 MOST = 2**31 - 1
 """The largest count that may be asked for: what every language has an integer for."""
-
-SLOTS, MOST_SLOTS = 8, 64
-"""Answers that are written at a time, by default and at most."""
-CACHE_MIB = 512
-"""MiB of KV caches by default."""
 
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _brief.maxlong = 60

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, Unpack
 
-from nudge_onnx.arguments import CACHE_MIB, MOST_SLOTS, SLOTS, integer, must_be, one_of, path
+from nudge_onnx.arguments import integer, must_be, one_of, path
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.choices import ControlTokens
 from nudge_onnx.errors import ContextLengthError, NudgeError
+from nudge_onnx.limits import CACHE_MIB, MOST_SLOTS, SLOTS
 
 from .answering import Answering
 from .batching.admission import Admission

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import click
 
-from nudge_onnx.arguments import MOST_SLOTS, SLOTS
 from nudge_onnx.batch_files import BadLine, BatchOutput, Line, read_lines
 from nudge_onnx.bundle import Bundle
 from nudge_onnx.commands.options import (
@@ -23,6 +22,7 @@ from nudge_onnx.commands.options import (
 )
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.errors import RuntimeMissingError
+from nudge_onnx.limits import MOST_SLOTS, SLOTS
 
 __all__ = ["command"]
 

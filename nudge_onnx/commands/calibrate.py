@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from nudge_onnx.arguments import MOST_SLOTS, SLOTS
 from nudge_onnx.batch_files import BadLine, read_lines
 from nudge_onnx.choices import GateName
 from nudge_onnx.commands.options import bundle_argument, load, provider_options
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.console import as_json, write
 from nudge_onnx.errors import NudgeError
+from nudge_onnx.limits import MOST_SLOTS, SLOTS
 
 if TYPE_CHECKING:
     from nudge_onnx.calibration.reliability import Reliability

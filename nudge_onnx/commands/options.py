@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from nudge_onnx.arguments import CACHE_MIB
 from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
 from nudge_onnx.console import wants_colour
+from nudge_onnx.limits import CACHE_MIB
 
 if TYPE_CHECKING:
     from nudge_onnx.runtime.lm import NudgedLM

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from nudge_onnx.arguments import MOST_SLOTS, SLOTS
 from nudge_onnx.commands.options import bundle_argument, cache_option, load, provider_options
 from nudge_onnx.errors import NudgeError, RuntimeMissingError
+from nudge_onnx.limits import MOST_SLOTS, SLOTS
 
 __all__ = ["command"]
 
