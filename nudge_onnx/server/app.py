@@ -73,7 +73,8 @@ def application(lm: NudgedLM, settings: Settings) -> Starlette:
         *(Route(path, _file(*file), methods=get) for path, file in _PAGE.items()),
     ]
     open_paths = frozenset((*_PAGE, "/healthz", "/readyz", "/openapi.json"))
-    middleware = [Middleware(Doors, settings=settings, metrics=metrics, open_paths=open_paths)]
+    paths = frozenset(route.path for route in routes)
+    middleware = [Middleware(Doors, settings=settings, metrics=metrics, paths=paths, open_paths=open_paths)]
     if settings.origins:
         # Outside: a page must be able to read why it was refused.
         middleware.insert(

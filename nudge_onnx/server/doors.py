@@ -29,11 +29,22 @@ _HEADERS = {
 class Doors:
     """Checks host, origin and key; counts and logs each request by path and status, and says no more of it."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, open_paths: Collection[str]) -> None:
-        """`open_paths` need no key: what they show is the same for everybody."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        metrics: Metrics,
+        paths: Collection[str],
+        open_paths: Collection[str],
+    ) -> None:
+        """`paths` are counted and logged by name, all others as one: a stranger's are of any number and say anything.
+
+        `open_paths` need no key: what they show is the same for everybody.
+        """
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._paths = paths
         self._open_paths = open_paths
         self._hosts = settings.allowed_hosts
         self._keys = [key.encode() for key in settings.keys]
@@ -65,8 +76,7 @@ class Doors:
             status = 500
             raise
         finally:
-            route = scope.get("route")
-            path = getattr(route, "path", "other")
+            path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.requested(path, status)
             _log.info("%s %s %s %.0f ms", scope["method"], path, status or "gone", 1e3 * (time.monotonic() - start))
 

@@ -124,6 +124,10 @@ def test_metrics_count(server: Running) -> None:
     assert 'nudge_onnx_requests_total{path="/v1/chat/completions",status="200"}' in text
     assert 'nudge_onnx_tokens_total{source="base"}' in text
     assert "nudge_onnx_answers_running 0.0" in text
+    server.client.get("/a-secret-path")
+    text = server.client.get("/metrics").text
+    assert 'nudge_onnx_requests_total{path="other",status="404"}' in text
+    assert "secret" not in text
 
 
 def test_a_failing_model_is_told_and_costs_no_place(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
