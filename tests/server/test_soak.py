@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,7 @@ def resident() -> int:
 
 
 @pytest.mark.slow
-def test_a_soak_ends_at_the_memory_that_it_began_with(server: Running) -> None:
+def test_a_soak_ends_at_the_memory_that_it_began_with(server: Running, request: pytest.FixtureRequest) -> None:
     clients = [httpx.Client(base_url=server.url, timeout=60) for _ in range(8)]
 
     def ask(number: int) -> None:
@@ -40,6 +41,9 @@ def test_a_soak_ends_at_the_memory_that_it_began_with(server: Running) -> None:
         else:
             assert client.post("/v1/chat/completions", json=body).status_code == 200
 
+    # pytest keeps every record, also of levels that other tests have let in, until the test has ended.
+    logging.disable(logging.CRITICAL)
+    request.addfinalizer(lambda: logging.disable(logging.NOTSET))
     with ThreadPoolExecutor(len(clients)) as threads:
         list(threads.map(ask, range(REQUESTS // 4)))
         server.wait_until_idle()
