@@ -145,7 +145,11 @@ def _write(
             ("more, at most", f"{1e3 * first['most_s']:.0f}", f"{first['most_s'] / step:.1f}"),
         ],
     )
-    report.data |= {"runs": found, "tokens_per_second": speeds, "first": first}
+    runs = {
+        title: {count: {**run, "gaps": _quantiles(run["gaps"])} for count, run in of.items()}
+        for title, of in found.items()
+    }
+    report.data |= {"runs": runs, "tokens_per_second": speeds, "first": first}
     with panels(report.name, [report.title], (6.4, 4.0)) as (axes, path):
         lines = {title: [of[count] for count in at_once] for title, of in speeds.items() if title != GENAI}
         curves(axes[0], at_once, lines, ("answers at once", "tokens per second"))
@@ -153,6 +157,11 @@ def _write(
         axes[0].set_xticks(at_once)
     report.picture(path, "Tokens per second by answers at once; dotted: genai, one by one")
     report.save()
+
+
+def _quantiles(gaps: Sequence[float]) -> list[float]:
+    """Every twentieth of the seconds between tokens, in order."""
+    return [round(cut, 5) for cut in statistics.quantiles(gaps, n=20)] if len(gaps) > 1 else []
 
 
 def _gaps(gaps: Sequence[float]) -> str:
