@@ -25,6 +25,7 @@ from .fields import (
     StreamFields,
     Strict,
     TextFormat,
+    as_message,
     grammar_of,
     options_of,
 )
@@ -56,8 +57,8 @@ class MessageBody(Strict):
 
     def message(self) -> dict[str, str]:
         """As the runtime reads it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        content = self.content
+        return as_message(self.role, [content] if isinstance(content, str) else [part.text for part in content])
 
 
 class SchemaFields(Strict):

@@ -163,9 +163,7 @@ def _scored(
 ) -> list[tuple[int, TokenLogprobs | None]]:
     ids = lm.raw_prompt(role, prompt, control_tokens).ids
     # The most probable token is always told, so that a client sees whether the prompt's was it.
-    found = lm.score(
-        prompt, role=role, top=max(body.logprobs or 0, 1), control_tokens=control_tokens, cancellation=cancellation
-    )
+    found = lm.score(RawPrompt(ids=ids), role=role, top=max(body.logprobs or 0, 1), cancellation=cancellation)
     return list(zip(ids, found, strict=True))
 
 

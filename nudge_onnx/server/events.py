@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["DONE", "EventStream", "event"]
+__all__ = ["DONE", "EventStream", "event", "gone"]
 
 DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
@@ -45,7 +45,7 @@ class EventStream(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; returns when the generator is closed."""
         sending = asyncio.ensure_future(self._send(send))
-        watching = asyncio.ensure_future(_gone(receive))
+        watching = asyncio.ensure_future(gone(receive))
         try:
             await asyncio.wait([sending, watching], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -82,6 +82,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
+    """Wait until the client has gone; what else it sends is of no use."""
     while (await receive())["type"] != "http.disconnect":
         pass

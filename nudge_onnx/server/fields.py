@@ -5,6 +5,7 @@ A field that is not listed is refused by name. `null` is the same as a field tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,7 +17,16 @@ from nudge_onnx.runtime.options import StreamOptions
 
 from .errors import ApiError
 
-__all__ = ["AnswerFields", "JsonFormat", "NudgeFields", "Strict", "TextFormat", "grammar_of", "options_of"]
+__all__ = [
+    "AnswerFields",
+    "JsonFormat",
+    "NudgeFields",
+    "Strict",
+    "TextFormat",
+    "as_message",
+    "grammar_of",
+    "options_of",
+]
 
 _MOST_STOPS = 16
 _SEEDS = 2**64
@@ -112,6 +122,11 @@ Stops = (
     | Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=_MOST_STOPS)]
 )
 LogitBias = dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
+
+
+def as_message(role: str, parts: Sequence[str]) -> dict[str, str]:
+    """A message as the runtime reads it; `developer` is another word for `system`."""
+    return {"role": "system" if role == "developer" else role, "content": "".join(parts)}
 
 
 def options_of(

@@ -14,6 +14,7 @@ from nudge_onnx.choices import Mode
 
 from .answers import Engine
 from .errors import ApiError
+from .events import gone
 from .fields import AnswerFields
 
 __all__ = [
@@ -77,7 +78,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
     """What `work` returns; it is cancelled, and ended, if the client goes before. Raises `ClientGoneError` then."""
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_gone(request))
+    watching = asyncio.ensure_future(gone(request.receive))
     try:
         await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -87,11 +88,6 @@ async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
         for task in (working, watching):
             task.cancel()
         await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def model_names(request: Request) -> dict[str, Mode | None]:

@@ -17,7 +17,7 @@ from nudge_onnx.runtime.options import StreamOptions
 from .answers import Writing
 from .choices import Choices, ending, origin, prepare, stream_events, write_whole
 from .events import event
-from .fields import AnswerFields, JsonFormat, Strict, TextFormat, grammar_of, options_of
+from .fields import AnswerFields, JsonFormat, Strict, TextFormat, as_message, grammar_of, options_of
 from .requests import engine_of, read_body, settle_mode
 from .usage import prompt_tokens, usage
 
@@ -44,8 +44,8 @@ class InputMessage(Strict):
 
     def message(self) -> dict[str, str]:
         """As the runtime reads it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        content = self.content
+        return as_message(self.role, [content] if isinstance(content, str) else [part.text for part in content])
 
 
 class SchemaFormat(Strict):

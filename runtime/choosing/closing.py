@@ -95,8 +95,9 @@ def _first(allowed: bytes, order: Iterable[int]) -> bytes:
 @lru_cache(maxsize=64)
 def _known(grammar: Grammar) -> tuple[list[bytes], list[bytes]]:
     """Names that a schema requires, and texts that match its patterns, each with the quote that ends a string."""
-    required = sorted({name.encode() for name in _required(grammar.schema)})
-    examples = {example + b'"' for pattern in _patterns(grammar.schema) if (example := _matching(pattern))}
+    schema = grammar.schema
+    required = sorted({name.encode() for name in _required(schema)})
+    examples = {example + b'"' for pattern in _patterns(schema) if (example := _matching(pattern))}
     return required, sorted(examples, key=lambda example: (len(example), example))
 
 
