@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ["ControlTokens", "GateName", "Mode", "Policy", "Precision", "Target"]
+__all__ = ["ControlTokens", "GateName", "Mode", "Policy", "Precision", "Tail", "Target"]
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4", "int4-all"]
 """What the weights of a graph are kept in."""
@@ -15,8 +15,11 @@ Target: TypeAlias = Literal["cpu", "cuda", "tensorrt"]
 Policy: TypeAlias = Literal["word", "token"]
 """Where the base model may take over from a draft (docs/decoding.md)."""
 
-GateName: TypeAlias = Literal["top1", "margin", "entropy"]
-"""What certainty means."""
+GateName: TypeAlias = Literal["top1", "margin", "entropy", "bet", "budget"]
+"""What certainty means (docs/gates.md)."""
+
+Tail: TypeAlias = Literal["draft", "lazy"]
+"""Whether an end of the nudging model counts anywhere in a draft, or only before the base model takes over."""
 
 Mode: TypeAlias = Literal["nudged", "base", "nudge", "ensemble", "proxy-tuning"]
 """Who writes an answer."""

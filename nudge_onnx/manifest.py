@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FORMAT = "nudge-onnx-bundle"
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 MANIFEST = "nudge.json"
 ROLES = ("base", "nudge", "proxy_base")
 """The models a bundle can hold; the first two are always there."""
@@ -54,6 +54,8 @@ class GraphIO:
     top1_id: str | None = None
     top1_probability: str | None = None
     log_sum_exp: str | None = None
+    top2_logit: str | None = None
+    entropy: str | None = None
     past_key: str = "past_key_values.{layer}.key"
     past_value: str = "past_key_values.{layer}.value"
     present_key: str = "present.{layer}.key"
@@ -162,6 +164,8 @@ class Defaults:
     policy: str = "word"
     draft_tokens: int = 16
     gate: str = "top1"
+    gate_temperature: float = 1.0
+    tail: str = "draft"
     system_prompt: str = ""
 
 
@@ -292,7 +296,7 @@ def _inputs(io: GraphIO) -> list[str]:
 
 
 def _outputs(io: GraphIO) -> list[str]:
-    head = (io.top1_id, io.top1_probability, io.log_sum_exp)
+    head = (io.top1_id, io.top1_probability, io.log_sum_exp, io.top2_logit, io.entropy)
     return _given(io.logits, *head, io.present_key, io.present_value)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 from nudge_onnx.arguments import integer, must_be, one_of, path
 from nudge_onnx.bundle import Bundle
@@ -17,10 +17,12 @@ from nudge_onnx.limits import CACHE_MIB, MOST_SLOTS, SLOTS
 from .answering import Answering
 from .batching.admission import Admission
 from .batching.scheduler import Scheduler
+from .choosing.gates import Softmax
 from .choosing.grammar import Vocabularies
-from .choosing.logprobs import MOST_LOGPROBS, TokenLogprobs
+from .choosing.logprobs import MOST_LOGPROBS, TokenLogprobs, token_logprobs
 from .inference.cache import most_bytes
 from .inference.decoder import PASS_ROWS, Decoder, Turns
+from .inference.outputs import Logits
 from .inference.pool import CachePool
 from .inference.remembered_rows import RememberedRows
 from .loading import open_models
@@ -41,6 +43,8 @@ __all__ = ["NudgedLM", "PromptLike"]
 
 PromptLike: TypeAlias = "str | Sequence[Message] | RawPrompt"
 """One user message, the messages of a conversation, or a text to go on from."""
+
+Row = TypeVar("Row")
 
 # ONNX Runtime starts what it is told to, and a million threads take all memory.
 _MOST_THREADS = 1024
@@ -208,13 +212,33 @@ class NudgedLM:
         `top` (0 to 20) is how many of the most probable tokens each entry has. `cancellation` ends it before the next
         pass from another thread. Raises `NudgeError`, `ContextLengthError`, `LogitsError`.
         """
+        top = integer("top", top, 0, MOST_LOGPROBS)
+
+        def row(logits: Logits, token: int) -> TokenLogprobs:
+            return token_logprobs(Softmax(logits, role), token, top)
+
+        return self.read(prompt, row, role=role, control_tokens=control_tokens, cancellation=cancellation)
+
+    def read(
+        self,
+        prompt: RawPrompt,
+        row: Callable[[Logits, int], Row],
+        *,
+        role: str = "base",
+        control_tokens: ControlTokens = "allow",
+        cancellation: Cancellation | None = None,
+    ) -> list[Row | None]:
+        """What `row(logits, token)` says of each token of a text, `None` for the first; see `score`.
+
+        `logits` are one model's raw logits before the token, float32 `[vocabulary]`, and may be overwritten after the
+        call.
+        """
         self._check_open()
         role = one_of("role", role, tuple(self.models))
-        top = integer("top", top, 0, MOST_LOGPROBS)
         if not isinstance(prompt, RawPrompt):
             raise must_be("prompt", "a RawPrompt", prompt)
         ids = self.raw_prompt(role, prompt, control_tokens).ids
-        scoring = Scoring(role, ids, top, self.pool, self._admission, self.scheduler, cancellation or Cancellation())
+        scoring = Scoring(role, ids, row, self.pool, self._admission, self.scheduler, cancellation or Cancellation())
         return scoring.rows(most_bytes(self.bundle.manifest.models[role], len(ids)))
 
     def close(self) -> None:

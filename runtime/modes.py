@@ -10,8 +10,10 @@ from nudge_onnx.choices import Mode
 
 from .choosing.bias import TokenBias, translated
 from .choosing.choosers import Chooser, HeadChooser
-from .choosing.gates import top1
+from .choosing.gates import Gate, head_gate, top1
 from .choosing.grammar import Vocabularies
+from .choosing.pair_gates import bet
+from .inference.outputs import has_head, has_wide_head
 from .inference.pool import Memories
 from .nudging.baselines import Mix, alone, ensemble, mixed, proxy_tuning
 from .nudging.draft import token_hand_overs, word_hand_overs
@@ -60,14 +62,40 @@ class Request:
         options, prompt = self.options, self.prompts[role]
         grammar = options.grammar
         matcher = self.vocabularies.matcher(grammar, role, prompt) if grammar else None
-        sampling, gate = options.sampling_of(role), options.gate_function
-        return Chooser(role, sampling, gate, options.gamma, len(prompt.ids), self.bias(role), matcher, options.logprobs)
+        return Chooser(
+            role,
+            options.sampling_of(role),
+            self._gate(role),
+            options.gamma,
+            len(prompt.ids),
+            self.bias(role),
+            matcher,
+            options.logprobs,
+            options.gate_temperature if self._gated(role) else 1.0,
+            self._stops_by_entropy(role),
+        )
 
-    def by_head(self, role: str) -> bool:
-        """Whether what the uncertainty head says is enough to choose by."""
-        options = self.options
+    def head_chooser(self, role: str) -> HeadChooser | None:
+        """What chooses the tokens of a model by its uncertainty head, if what that says is enough."""
+        options, record = self.options, self.manifest.models[role]
         steered = options.logit_bias or options.grammar or options.logprobs is not None
-        return options.gate_function is top1 and options.sampling_of(role).greedy and not steered
+        scaled = self._gated(role) and options.gate_temperature != 1.0
+        gate = head_gate(self._gate(role))
+        if gate is None or steered or scaled or not options.sampling_of(role).greedy or not has_head(record.io):
+            return None
+        if (gate is not top1 or self._stops_by_entropy(role)) and not has_wide_head(record.io):
+            return None
+        return HeadChooser(role, gate, options.gamma, record.vocabulary_size)
+
+    def _gated(self, role: str) -> bool:
+        """Whether the gate is asked of a model; else any one will do."""
+        return role == "base" and self.options.mode == "nudged"
+
+    def _gate(self, role: str) -> Gate:
+        return self.options.gate_function if self._gated(role) else top1
+
+    def _stops_by_entropy(self, role: str) -> bool:
+        return role == "nudge" and self.options.mode == "nudged" and self.options.speculation == "entropy"
 
     def transcript(self) -> Transcript:
         """An answer of which nothing is written."""
@@ -84,7 +112,10 @@ def nudged(request: Request, memories: Memories) -> Pieces:
     if options.speculation != "off" and nudge.reads_ahead:
         nudge.guess_with(NGramGuesser(nudge.costs))
     hand_overs = token_hand_overs if options.policy == "token" else word_hand_overs
-    return NudgingLoop(base, nudge, request.transcript(), hand_overs, options.draft_tokens, ahead).run()
+    asks_both = bet(options.gamma) if options.gate == "bet" else None
+    return NudgingLoop(
+        base, nudge, request.transcript(), hand_overs, options.draft_tokens, ahead, options.tail, asks_both
+    ).run()
 
 
 def base_alone(request: Request, memories: Memories) -> Pieces:
@@ -127,8 +158,9 @@ def _together(request: Request, memories: Memories, mix: Mix) -> Pieces:
 
 def _participant(request: Request, role: str, memories: Memories) -> Participant:
     options, memory, prompt = request.options, memories[role], request.prompts[role]
-    if memory.decoder.has_head and request.by_head(role):
-        memory.start_with_head(HeadChooser(role, options.gamma))
+    by_head = request.head_chooser(role)
+    if by_head:
+        memory.start_with_head(by_head)
     else:
         memory.start(request.chooser(role))
     kind = IdParticipant if options.policy == "token" else Participant

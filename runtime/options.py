@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
-from typing import Any, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from nudge_onnx.arguments import integer, must_be, number, one_of
 from nudge_onnx.bundle import Defaults, Manifest
-from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, Tail
 from nudge_onnx.errors import NudgeError
 
 from .choosing.bias import checked_bias
@@ -32,6 +32,7 @@ ROLES_OF_MODE: dict[Mode, tuple[str, ...]] = {
 
 # A row of logits of a large vocabulary takes a megabyte, and each guess is a row.
 _MOST_AHEAD = 256
+_AHEAD_NAMES: tuple[Literal["auto", "off", "entropy"], ...] = ("auto", "off", "entropy")
 
 
 class StreamOptions(TypedDict, total=False):
@@ -42,7 +43,13 @@ class StreamOptions(TypedDict, total=False):
     policy: Policy | None
     """Where the base model may take over: before a `word`, or before a `token`. By default the bundle's."""
     gate: GateName | Gate | None
-    """What certainty means: `top1`, `margin`, `entropy`, or a callable. By default the bundle's."""
+    """What certainty means: `top1`, `margin`, `entropy`, `bet`, `budget`, or a callable (docs/gates.md). By default the
+    bundle's."""
+    gate_temperature: float | None
+    """The gate alone reads probabilities of logits divided by this, 0.01 to 100. By default the bundle's."""
+    tail: Tail | None
+    """Whether an end of the nudging model counts anywhere in its `draft`, or only before the base model takes over
+    (`lazy`). By default the bundle's."""
     draft_tokens: int | None
     """Most tokens of one draft. By default the bundle's."""
     max_new_tokens: int | None
@@ -52,7 +59,8 @@ class StreamOptions(TypedDict, total=False):
     mode: Mode
     """Both models (`nudged`, the default), `base` or `nudge` alone, or a baseline: `ensemble`, `proxy-tuning`."""
     speculation: SpeculationMode
-    """What is read ahead: `auto`, `off`, or a number of tokens up to 256. It changes the speed and never the answer."""
+    """What is read ahead: `auto`, `off`, a number of tokens up to 256, or `entropy`: as `auto`, but drafts that are
+    written ahead end where the nudging model's entropy says so. It changes the speed and never the answer."""
     sampling: Sampling | None
     """How tokens are chosen, greedy by default."""
     nudge_sampling: Sampling | None
@@ -82,6 +90,8 @@ class AnswerOptions:
     gamma: float = Defaults.gamma
     policy: Policy = "word"
     gate: GateName | Gate = "top1"
+    gate_temperature: float = 1.0
+    tail: Tail = "draft"
     draft_tokens: int = Defaults.draft_tokens
     max_new_tokens: int = 256
     stop: str | Sequence[str] = ()
@@ -99,7 +109,8 @@ class AnswerOptions:
         checked = {
             "gamma": number("gamma", self.gamma, 0, 1),
             "policy": one_of("policy", self.policy, get_args(Policy)),
-            "gate": resolve_gate(self.gate),
+            "gate_temperature": number("gate_temperature", self.gate_temperature, 0.01, 100),
+            "tail": one_of("tail", self.tail, get_args(Tail)),
             "draft_tokens": integer("draft_tokens", self.draft_tokens, 1),
             "max_new_tokens": integer("max_new_tokens", self.max_new_tokens, 1),
             "stop": _stops(self.stop),
@@ -107,6 +118,7 @@ class AnswerOptions:
             "speculation": _ahead(self.speculation),
             "control_tokens": one_of("control_tokens", self.control_tokens, get_args(ControlTokens)),
         }
+        resolve_gate(self.gate)
         if self.logprobs is not None:
             checked["logprobs"] = integer("logprobs", self.logprobs, 0, MOST_LOGPROBS)
         if self.logit_bias is not None:
@@ -140,6 +152,8 @@ class AnswerOptions:
             "gamma": defaults.gamma,
             "policy": defaults.policy,
             "gate": defaults.gate,
+            "gate_temperature": defaults.gate_temperature,
+            "tail": defaults.tail,
             "draft_tokens": defaults.draft_tokens,
             "system_prompt": defaults.system_prompt or None,
         }
@@ -167,6 +181,14 @@ class AnswerOptions:
         if not manifest.shared_vocabulary and (self.policy == "token" or self.mode in ("ensemble", "proxy-tuning")):
             what = "policy 'token'" if self.policy == "token" else f"mode {self.mode!r}"
             raise NudgeError(f"{what} needs two models with one vocabulary, and those of this bundle differ")
+        if self.mode == "nudged":
+            if self.gate == "budget" and self.sampling.greedy:
+                raise NudgeError(
+                    "gate 'budget' asks how unlikely the token drawn is, and greedy decoding draws the likeliest; "
+                    "set a temperature, or take another gate"
+                )
+            if self.gate == "bet" and self.gate_temperature != 1:
+                raise NudgeError("gate 'bet' compares two models and has no gate_temperature; leave it at 1")
         if self.mode in ("ensemble", "proxy-tuning"):
             for name in ("logprobs", "logit_bias", "grammar"):
                 if getattr(self, name) is not None:
@@ -194,10 +216,10 @@ def _stops(stop: Any) -> tuple[str, ...]:
 
 
 def _ahead(speculation: Any) -> SpeculationMode:
-    if isinstance(speculation, str) and speculation in ("auto", "off"):
-        return "auto" if speculation == "auto" else "off"
+    if isinstance(speculation, str) and speculation in _AHEAD_NAMES:
+        return _AHEAD_NAMES[_AHEAD_NAMES.index(speculation)]
     try:
         return integer("speculation", speculation, 0, _MOST_AHEAD) or "off"
     except NudgeError:
-        what = f"'auto', 'off', or a number of tokens between 0 and {_MOST_AHEAD}"
+        what = f"'auto', 'off', 'entropy', or a number of tokens between 0 and {_MOST_AHEAD}"
         raise must_be("speculation", what, speculation) from None

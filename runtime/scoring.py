@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from .batching.admission import Admission
 from .batching.scheduler import Scheduler
-from .choosing.gates import Softmax
-from .choosing.logprobs import TokenLogprobs, token_logprobs
 from .inference.outputs import Logits
 from .inference.pool import CachePool
 from .inference.remembered_rows import RememberedRows
@@ -20,21 +19,24 @@ __all__ = ["Scoring"]
 _ROWS = 64
 
 
+Row = TypeVar("Row")
+
+
 @dataclass(frozen=True)
-class Scoring:
+class Scoring(Generic[Row]):
     """One text that a model reads; like an answer it waits for a place, and takes its caches from a pool."""
 
     role: str
     ids: Sequence[int]
-    top: int
-    """How many of the most probable tokens to say of each position."""
+    row: Callable[[Logits, int], Row]
+    """What is said of a position, from its raw logits and the id that comes next."""
     pool: CachePool
     admission: Admission
     scheduler: Scheduler
     cancellation: Cancellation = field(default_factory=Cancellation)
 
-    def rows(self, nbytes: int) -> list[TokenLogprobs | None]:
-        """What the model finds of each id behind those before it, nothing of the first; caches may take `nbytes`.
+    def rows(self, nbytes: int) -> list[Row | None]:
+        """What `row` says of each id behind those before it, nothing of the first; caches may take `nbytes`.
 
         Raises `LogitsError` for broken logits, and what a cancellation raises.
         """
@@ -48,9 +50,9 @@ class Scoring:
             finally:
                 self.pool.release(memories)
 
-    def _read(self, memory: RememberedRows[TokenLogprobs]) -> list[TokenLogprobs]:
-        def choose(logits: Logits, _ids: Sequence[int], end: int) -> TokenLogprobs:
-            return token_logprobs(Softmax(logits, self.role), self.ids[min(end, len(self.ids) - 1)], self.top)
+    def _read(self, memory: RememberedRows[Row]) -> list[Row]:
+        def choose(logits: Logits, _ids: Sequence[int], end: int) -> Row:
+            return self.row(logits, self.ids[min(end, len(self.ids) - 1)])
 
         memory.decoder.rewind(0)  # of what is in the cache no rows are known
         memory.start(choose)

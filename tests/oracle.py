@@ -386,16 +386,20 @@ class _Decoder:
     policy: str
     draft_tokens: int
     answer: _Answer
+    tail: str
+    gate: str
 
     def run(self) -> None:
         """Rounds without end; `_Finished` leaves them."""
         offers: list[str] = []
         while True:
             draft = self.draft()
-            if draft.ended:
+            taken = None if draft.ended and self.tail == "draft" else self.hand_back(draft)
+            if draft.ended and (taken is None or taken[3] is None):
                 self.answer.append("nudge", draft.ids, whole_characters(draft.raw), tail=True)
                 raise _Finished("stop")
-            ids, text, base_ids, first = self.hand_back(draft)
+            assert taken is not None
+            ids, text, base_ids, first = taken
             offers.append(text)
             if len(offers) >= REPEATED_ROUNDS and len(set(offers[-REPEATED_ROUNDS:])) == 1:
                 raise _Finished("repetition")
@@ -427,7 +431,7 @@ class _Decoder:
             accepted = (ids, text)
             base_ids = self.received(self.base, text, ids)
             token, probability = self.base.next(base_ids)
-            certain = probability >= self.gamma
+            certain = self.certain(probability, self.received(self.nudge, text, ids))
             if certain or (token not in self.base.end_token_ids and agrees(as_text(self.base.bytes_of([token])), rest)):
                 return *accepted, base_ids, token
         return *accepted, (), None
@@ -456,8 +460,14 @@ class _Decoder:
             if ended or self.in_loop(begin, stretch):
                 return
             token, probability = self.base.next(base_ids + stretch)
-            if token in self.base.end_token_ids or probability < self.gamma:
+            if token in self.base.end_token_ids or not self.certain(probability, self.received(self.nudge)):
                 return
+
+    def certain(self, probability: float, nudge_ids: tuple[int, ...]) -> bool:
+        """What the gate says of B's top-1 probability at a place, where N would read `nudge_ids`."""
+        if self.gate == "bet":
+            return probability - self.nudge.next(nudge_ids)[1] >= 2 * self.gamma - 1
+        return probability >= self.gamma
 
     def character(self, before: tuple[int, ...], token: int) -> tuple[tuple[int, ...], bool]:
         """A token of B with those that complete its character, and whether B offered its end token instead of one."""
@@ -493,11 +503,13 @@ def oracle(
     draft_tokens: int = 16,
     max_new_tokens: int,
     stop: Sequence[str] = (),
+    tail: str = "draft",
+    gate: str = "top1",
 ) -> OracleAnswer:
-    """The answer that `docs/decoding.md` asks for: greedy, in fp32, with the `top1` gate."""
+    """The answer that `docs/decoding.md` asks for: greedy, in fp32, with the gate `top1` or `bet`."""
     answer = _Answer({"base": base, "nudge": nudge}, max_new_tokens, tuple(stop))
     try:
-        _Decoder(base, nudge, gamma, policy, draft_tokens, answer).run()
+        _Decoder(base, nudge, gamma, policy, draft_tokens, answer, tail, gate).run()
     except _Finished as finished:
         return OracleAnswer(answer.text, merged(answer.pieces), finished.reason)
     raise AssertionError("the loop has no other end")

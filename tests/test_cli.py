@@ -65,7 +65,10 @@ def test_colour_marks_the_nudging_words_only_where_it_is_wanted(tiny_word_pair: 
         (["--top-k", "-1"], "top_k must be an integer between 0 and 2147483647, not -1"),
         (["--seed", str(2**64)], f"seed must be an integer between 0 and {2**64 - 1}, not {2**64}"),
         (["--threads", "1000000"], "threads must be an integer between 1 and 1024, not 1000000"),
-        (["--speculation", "-1"], "speculation must be 'auto', 'off', or a number of tokens between 0 and 256, not -1"),
+        (
+            ["--speculation", "-1"],
+            "speculation must be 'auto', 'off', 'entropy', or a number of tokens between 0 and 256, not -1",
+        ),
         (["--stop", ""], "stop must be texts that are not empty"),
         (["--provider", "gpu"], "unknown provider 'gpu'"),
         (["--max-new-tokens", "0"], "max_new_tokens must be an integer between 1 and 2147483647, not 0"),

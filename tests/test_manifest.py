@@ -27,11 +27,16 @@ REAL["models"]["proxy_base"] = copy.deepcopy(REAL["models"]["nudge"])
 NULLABLE = frozenset(
     [
         *("parameters", "prompt_rows", "parity", "attention_mask", "position_ids", "logits_rows", "top1_id"),
-        *("top1_probability", "log_sum_exp", "revision", "sha256", "licence"),
+        *("top1_probability", "log_sum_exp", "top2_logit", "entropy", "revision", "sha256", "licence"),
+        *("claimed_context", "float_weights", "windows", "peak_memory"),
     ]
 )
 OPTIONAL = frozenset(
-    ["parameters", "steady_rows", "prompt_rows", "parity", "top1_id", "top1_probability", "log_sum_exp", "proxy_base"]
+    [
+        *("parameters", "steady_rows", "prompt_rows", "parity", "top1_id", "top1_probability", "log_sum_exp"),
+        *("top2_logit", "entropy", "claimed_context", "float_weights", "windows", "peak_memory", "proxy_base"),
+        *("gate_temperature", "tail"),
+    ]
 )
 """Fields of a model or its parts that may be missing; those of the maps `exporter`, `tokens` and `files` are free."""
 VALUES = (
@@ -112,7 +117,7 @@ def test_a_field_of_another_type_is_refused_by_both(at: At) -> None:
     kinds: list[tuple[type | tuple[type, ...], Any]] = [
         (bool, True), ((int, float), 7), (str, "7"), (list, []), (dict, {"x": "7"}),
     ]  # fmt: skip
-    own, nullable = value_at(at), at[-1] in NULLABLE and at[0] == "models"
+    own, nullable = value_at(at), at[-1] in NULLABLE and at[0] in ("models", "peak_memory")
     if own is None:
         # What may be null is a text or a whole number: no list and no flag.
         kinds = [(bool, True), (list, []), (float, 1.5)]
@@ -233,7 +238,7 @@ def test_a_manifest_of_format_1_0_is_read() -> None:
     for model in older["models"].values():
         del model["steady_rows"]
         model.pop("prompt_rows", None)
-        for name in ("top1_id", "top1_probability", "log_sum_exp"):
+        for name in ("top1_id", "top1_probability", "log_sum_exp", "top2_logit", "entropy"):
             del model["io"][name]
     manifest = Manifest.from_json(json.dumps(older))
     assert manifest.version == "1.0"

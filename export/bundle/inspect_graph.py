@@ -10,7 +10,7 @@ import onnx
 from nudge_onnx.bundle import Cache, GraphIO
 from nudge_onnx.errors import ExportError
 
-from ..passes.uncertainty_head import LOG_SUM_EXP, TOP1_ID, TOP1_PROBABILITY
+from ..passes.uncertainty_head import ENTROPY, LOG_SUM_EXP, TOP1_ID, TOP1_PROBABILITY, TOP2_LOGIT
 
 __all__ = ["cache_shape", "float_weights", "graph_io", "vocabulary_size"]
 
@@ -41,6 +41,8 @@ def graph_io(model: onnx.ModelProto, logits_rows: str | None = None) -> GraphIO:
         top1_id=output(TOP1_ID),
         top1_probability=output(TOP1_PROBABILITY),
         log_sum_exp=output(LOG_SUM_EXP),
+        top2_logit=output(TOP2_LOGIT),
+        entropy=output(ENTROPY),
     )
 
 

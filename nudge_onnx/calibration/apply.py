@@ -7,15 +7,16 @@ import os
 from pathlib import Path
 
 from nudge_onnx.bundle import MANIFEST, Bundle
-from nudge_onnx.choices import GateName
 from nudge_onnx.errors import BundleError
 from nudge_onnx.manifest import Manifest
+
+from .sweep import Setting
 
 __all__ = ["apply"]
 
 
-def apply(folder: Path, gate: GateName, gamma: float) -> None:
-    """Make a gate and its gamma the bundle's defaults.
+def apply(folder: Path, setting: Setting) -> None:
+    """Make a setting's gate, gamma, gate temperature and tail the bundle's defaults.
 
     The manifest is written beside and renamed; no other file changes, so that all checksums hold. Raises `BundleError`.
     """
@@ -23,7 +24,7 @@ def apply(folder: Path, gate: GateName, gamma: float) -> None:
     path = folder / MANIFEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        data["defaults"] |= {"gate": gate, "gamma": gamma}
+        data["defaults"] |= {name: getattr(setting, name) for name in ("gate", "gamma", "gate_temperature", "tail")}
         text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         Manifest.from_json(text)
         beside = path.with_name(path.name + ".part")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .sweep import Setting
 
-__all__ = ["for_ratio", "for_speed"]
+__all__ = ["for_budget", "for_ratio", "for_speed"]
 
 _ENOUGH = 0.005
 _MOST_TRIES = 4
@@ -40,6 +40,12 @@ def for_speed(known: Sequence[Setting], wanted: float) -> Setting | None:
     """Of the settings that make so many tokens per second, the one that nudges most; `None` if none does."""
     fast = [one for one in known if one.tokens_per_second >= wanted]
     return max(fast, key=lambda one: one.nudging_ratio, default=None)
+
+
+def for_budget(known: Sequence[Setting], most: float) -> Setting | None:
+    """Of the settings whose answers have at most so many nudging tokens on average, the one that has most of them."""
+    cheap = [one for one in known if one.nudging_tokens <= most]
+    return max(cheap, key=lambda one: one.nudging_tokens, default=None)
 
 
 def _nearest(settings: Sequence[Setting], wanted: float) -> Setting:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nudge_onnx.choices import GateName
+from nudge_onnx.choices import GateName, Tail
 from nudge_onnx.errors import NudgeError
 from nudge_onnx.runtime.lm import NudgedLM, PromptLike
 from nudge_onnx.runtime.many import answers
@@ -34,8 +34,12 @@ class Setting:
 
     gate: GateName
     gamma: float
+    gate_temperature: float
+    tail: Tail
     nudging_ratio: float
     """The nudging model's share of all tokens."""
+    nudging_tokens: float
+    """Tokens of the nudging model in an answer, on average."""
     tokens_per_second: float
     """Tokens of all answers over the time that they took together, prompts included."""
     ended: float
@@ -53,6 +57,9 @@ def measured(
     prompts: Sequence[Prompt],
     settings: Sequence[tuple[GateName, float]],
     options: Mapping[str, Any],
+    *,
+    gate_temperature: float = 1.0,
+    tail: Tail = "draft",
     progress: Callable[[Answer], None] = lambda _answer: None,
 ) -> Generator[Setting, None, None]:
     """What each setting, a gate and its gamma, comes to, one after the other.
@@ -64,13 +71,14 @@ def measured(
         lm.pool.clear()
         begun = time.perf_counter()
         found: list[Answer] = []
-        begin = [_begin(lm, prompt.prompt, {**options, "gate": gate, "gamma": gamma}) for prompt in prompts]
+        asked = {**options, "gate": gate, "gamma": gamma, "gate_temperature": gate_temperature, "tail": tail}
+        begin = [_begin(lm, prompt.prompt, asked) for prompt in prompts]
         with closing(answers(begin, lm.slots)) as written:
             for answer in written:
                 _check(answer, len(found) + 1)
                 found.append(answer)
                 progress(answer)
-        yield _setting(gate, gamma, prompts, found, time.perf_counter() - begun)
+        yield _setting((gate, gamma, gate_temperature, tail), prompts, found, time.perf_counter() - begun)
 
 
 def _begin(lm: NudgedLM, prompt: PromptLike, options: Mapping[str, Any]) -> Callable[[], Stream]:
@@ -83,7 +91,7 @@ def _check(answer: Answer, number: int) -> None:
 
 
 def _setting(
-    gate: GateName, gamma: float, prompts: Sequence[Prompt], found: Sequence[Answer], seconds: float
+    asked: tuple[GateName, float, float, Tail], prompts: Sequence[Prompt], found: Sequence[Answer], seconds: float
 ) -> Setting:
     tokens = {role: sum(answer.tokens[role] for answer in found) for role in ("base", "nudge")}
     total = max(1, sum(tokens.values()))
@@ -93,9 +101,9 @@ def _setting(
         if prompt.reference is not None
     ]
     return Setting(
-        gate,
-        gamma,
+        *asked,
         tokens["nudge"] / total,
+        tokens["nudge"] / len(found),
         sum(tokens.values()) / seconds,
         sum(answer.finish_reason == "stop" for answer in found) / len(found),
         sum(known) / len(known) if known else None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from nudge_onnx.batch_files import BadLine, read_lines
-from nudge_onnx.choices import GateName
+from nudge_onnx.choices import GateName, Tail
 from nudge_onnx.commands.options import bundle_argument, load, provider_options
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.console import as_json, write
@@ -19,9 +19,12 @@ from nudge_onnx.limits import MOST_SLOTS, SLOTS
 if TYPE_CHECKING:
     from nudge_onnx.calibration.reliability import Reliability
     from nudge_onnx.calibration.sweep import Prompt, Setting
+    from nudge_onnx.calibration.temperature import Fitted
 
 __all__ = ["command"]
 
+# Greedy answers are what is measured, and there this gate never asks the nudging model.
+_GATES = tuple(name for name in get_args(GateName) if name != "budget")
 _GAMMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 
 
@@ -29,13 +32,22 @@ _GAMMAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 @bundle_argument
 @click.argument("prompts", metavar="PROMPTS.JSONL", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--gamma", "gammas", type=click.FloatRange(0, 1), multiple=True, default=_GAMMAS, show_default=True)
+@click.option("--gate", "gates", type=click.Choice(_GATES), multiple=True, default=("top1",), show_default=True)
 @click.option(
-    "--gate", "gates", type=click.Choice(get_args(GateName)), multiple=True, default=("top1",), show_default=True
+    "--tail",
+    type=click.Choice(get_args(Tail)),
+    default="draft",
+    show_default=True,
+    help="Where drafts may end answers.",
+)
+@click.option(
+    "--fit-temperature", is_flag=True, help="Fit a temperature for the gate on the prompts' texts, and use it."
 )
 @click.option("--ratio", type=click.FloatRange(0, 1), help="Suggest a gamma for this share of nudging tokens.")
 @click.option(
     "--speed", type=click.FloatRange(0, min_open=True), help="Suggest one that makes so many tokens per second."
 )
+@click.option("--budget", type=click.FloatRange(0), help="Suggest one with at most so many nudging tokens an answer.")
 @click.option(
     "--max-new-tokens", type=click.IntRange(1), default=128, show_default=True, help="Most tokens of an answer."
 )
@@ -53,8 +65,11 @@ def command(
     prompts: Path,
     gammas: Sequence[float],
     gates: Sequence[GateName],
+    tail: Tail,
+    fit_temperature: bool,
     ratio: float | None,
     speed: float | None,
+    budget: float | None,
     max_new_tokens: int,
     at_once: int,
     plot: Path | None,
@@ -67,41 +82,58 @@ def command(
     Each line of PROMPTS.JSONL is an object with "prompt" (a text) or "messages", and if wanted "answer", a reference
     text: answers are compared with it by its last number, its letter, or as a whole.
 
-    For each gate and gamma the table has the share of nudging tokens, tokens per second, the share of answers that
-    ended by themselves, and how many agree. With it comes how well the base model's top-1 probability is calibrated
-    on the texts of the prompts and references.
+    For each gate and gamma the table has the share of nudging tokens, how many an answer has, tokens per second, the
+    share of answers that ended by themselves, and how many agree. With it comes how well the base model's top-1
+    probability is calibrated on the texts of the prompts and references.
     """
-    if ratio is not None and speed is not None:
-        raise click.UsageError("--ratio and --speed ask for different things; give one of them")
-    if apply_wanted and ratio is None and speed is None:
-        raise click.UsageError("--apply needs --ratio or --speed, to know what to apply")
+    wanted = [name for name, value in (("ratio", ratio), ("speed", speed), ("budget", budget)) if value is not None]
+    if len(wanted) > 1:
+        raise click.UsageError(f"--{wanted[0]} and --{wanted[1]} ask for different things; give one of them")
+    if apply_wanted and not wanted:
+        raise click.UsageError("--apply needs --ratio, --speed or --budget, to know what to apply")
+    if fit_temperature and "bet" in gates:
+        raise click.UsageError("--gate bet compares two models and has no temperature; leave out --fit-temperature")
     asked = _prompts(prompts)
     from nudge_onnx.calibration.apply import apply
     from nudge_onnx.calibration.plot import draw
     from nudge_onnx.calibration.reliability import reliability
     from nudge_onnx.calibration.sweep import measured
+    from nudge_onnx.calibration.temperature import fit_temperature as fitted_on
 
     with load(folder, options, slots=at_once) as lm:
+        known = reliability(lm, _texts(asked))
+        fitted = fitted_on(lm, _texts(asked)) if fit_temperature else None
+        temperature = fitted.temperature if fitted else 1.0
 
         def run(settings: Sequence[tuple[GateName, float]]) -> list[Setting]:
             with Rate(len(settings) * len(asked), 0) as rate:
                 arguments = {"max_new_tokens": max_new_tokens}
-                return list(measured(lm, asked, settings, arguments, lambda one: rate.add(sum(one.tokens.values()))))
+                return list(
+                    measured(
+                        lm,
+                        asked,
+                        settings,
+                        arguments,
+                        gate_temperature=temperature,
+                        tail=tail,
+                        progress=lambda one: rate.add(sum(one.tokens.values())),
+                    )
+                )
 
         found = run([(gate, gamma) for gate in gates for gamma in sorted(set(gammas))])
-        chosen, tried = _suggested(found, gates[0], ratio, speed, run)
-        known = reliability(lm, _texts(asked))
+        chosen, tried = _suggested(found, gates[0], ratio, speed, budget, run)
     settings = sorted({(one.gate, one.gamma): one for one in (*found, *tried)}.values(), key=_order)
     if plot is not None:
         draw(plot, settings, known, chosen)
     if apply_wanted and chosen is not None:
-        apply(folder, chosen.gate, chosen.gamma)
+        apply(folder, chosen)
     if json_wanted:
         figures = [one.to_dict() for one in settings]
         picked = None if chosen is None else chosen.to_dict()
-        write(as_json({"settings": figures, "suggested": picked, "reliability": vars(known)}))
+        fit = None if fitted is None else {**vars(fitted), "reliability": vars(fitted.reliability)}
+        write(as_json({"settings": figures, "suggested": picked, "reliability": vars(known), "fitted": fit}))
     else:
-        write("\n".join(_lines(settings, chosen, known, asked=ratio is not None or speed is not None)) + "\n")
+        write("\n".join([*_lines(settings, chosen, known, asked=bool(wanted)), *_fitted_lines(fitted)]) + "\n")
     if apply_wanted:
         said = (
             "nothing was applied" if chosen is None else f"gate {chosen.gate}, gamma {chosen.gamma:g}: now the default"
@@ -138,11 +170,14 @@ def _suggested(
     gate: GateName,
     ratio: float | None,
     speed: float | None,
+    budget: float | None,
     run: Callable[[Sequence[tuple[GateName, float]]], list[Setting]],
 ) -> tuple[Setting | None, list[Setting]]:
     """What is suggested, and what else was tried to find it."""
-    from nudge_onnx.calibration.suggest import for_ratio, for_speed
+    from nudge_onnx.calibration.suggest import for_budget, for_ratio, for_speed
 
+    if budget is not None:
+        return for_budget(found, budget), []
     if speed is not None:
         return for_speed(found, speed), []
     if ratio is None:
@@ -163,12 +198,16 @@ def _order(setting: Setting) -> tuple[str, float]:
 
 def _lines(settings: Sequence[Setting], chosen: Setting | None, known: Reliability, *, asked: bool) -> list[str]:
     agreement = any(one.agreement is not None for one in settings)
-    lines = [f"{'gate':<8} {'gamma':>6} {'nudging':>8} {'tokens/s':>9} {'ended':>6}" + (" agree" if agreement else "")]
+    lines = [
+        f"{'gate':<8} {'gamma':>6} {'nudging':>8} {'tokens':>7} {'tokens/s':>9} {'ended':>6}"
+        + (" agree" if agreement else "")
+    ]
     for one in settings:
         mark = "  <- suggested" if one == chosen else ""
         agrees = f" {one.agreement:>5.0%}" if one.agreement is not None else ""
         lines.append(
-            f"{one.gate:<8} {one.gamma:>6.3g} {one.nudging_ratio:>8.1%} {one.tokens_per_second:>9.1f} {one.ended:>6.0%}"
+            f"{one.gate:<8} {one.gamma:>6.3g} {one.nudging_ratio:>8.1%} {one.nudging_tokens:>7.1f} "
+            f"{one.tokens_per_second:>9.1f} {one.ended:>6.0%}"
             f"{agrees}{mark}"
         )
     if asked and chosen is None:
@@ -182,3 +221,13 @@ def _lines(settings: Sequence[Setting], chosen: Setting | None, known: Reliabili
         if count:
             lines.append(f"  says {confidence:>4.0%}, is right {accuracy:>4.0%}  ({count} tokens)")
     return lines
+
+
+def _fitted_lines(fitted: Fitted | None) -> list[str]:
+    if fitted is None:
+        return []
+    return [
+        f"gate temperature {fitted.temperature:g}, fitted on the same tokens: calibration error "
+        f"{fitted.reliability.error:.3f}, mean negative log-likelihood {fitted.likelihood:.3f} instead of "
+        f"{fitted.plain_likelihood:.3f}"
+    ]

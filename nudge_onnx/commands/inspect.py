@@ -48,9 +48,11 @@ def _here(folder: Path) -> dict[str, dict[str, Any]]:
 def _lines(bundle: Bundle, here: Mapping[str, Mapping[str, Any]], *, checked: bool) -> Iterator[str]:
     manifest, defaults = bundle.manifest, bundle.manifest.defaults
     yield f"{manifest.name}  (bundle format {manifest.version}, created {manifest.created})"
+    scaled = f" at temperature {defaults.gate_temperature:g}" if defaults.gate_temperature != 1 else ""
     yield (
-        f"gamma {defaults.gamma}, policy {defaults.policy}, gate {defaults.gate}, drafts of {defaults.draft_tokens} "
-        f"tokens, {'one shared vocabulary' if manifest.shared_vocabulary else 'two vocabularies'}"
+        f"gamma {defaults.gamma}, policy {defaults.policy}, gate {defaults.gate}{scaled}, tail {defaults.tail}, "
+        f"drafts of {defaults.draft_tokens} tokens, "
+        f"{'one shared vocabulary' if manifest.shared_vocabulary else 'two vocabularies'}"
     )
     for role, model in manifest.models.items():
         yield f"\n{_TITLES[role]}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, Tail
 from nudge_onnx.console import wants_colour
 from nudge_onnx.limits import CACHE_MIB
 
@@ -43,15 +43,15 @@ bundle_argument = click.argument("folder", metavar="DIR", type=click.Path(path_t
 
 
 class _Speculation(click.ParamType[Any]):
-    name = "auto|off|N"
+    name = "auto|off|entropy|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", "off"):
+        if value in ("auto", "off", "entropy"):
             return value
         try:
             return int(value)
         except ValueError:
-            self.fail(f"{value!r} is none of auto, off, or a number of tokens", param, ctx)
+            self.fail(f"{value!r} is none of auto, off, entropy, or a number of tokens", param, ctx)
 
 
 class _ProviderOption(click.ParamType[Any]):
@@ -80,6 +80,13 @@ _OPTIONS = [
         "--policy", type=click.Choice(get_args(Policy)), help="Where the base model may take over [bundle's]."
     ),
     click.option("--gate", type=click.Choice(get_args(GateName)), help="What certainty means [bundle's]."),
+    click.option("--gate-temperature", type=float, help="Divides the logits that the gate reads [bundle's]."),
+    click.option(
+        "--tail",
+        type=click.Choice(get_args(Tail)),
+        help="Where an end of the nudging model counts: in all of a draft, or only before the base model takes over "
+        "(lazy) [bundle's].",
+    ),
     click.option("--draft-tokens", type=int, help="Most tokens of one draft [bundle's]."),
     click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Most tokens of an answer."),
     click.option("--stop", multiple=True, help="End before this text. May be repeated."),
@@ -122,7 +129,19 @@ _PROVIDER_OPTIONS = [
 ]
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 _STREAM = (
-    *("mode", "gamma", "policy", "gate", "draft_tokens", "max_new_tokens", "stop", "system_prompt", "control_tokens"),
+    *(
+        "mode",
+        "gamma",
+        "policy",
+        "gate",
+        "gate_temperature",
+        "tail",
+        "draft_tokens",
+        "max_new_tokens",
+        "stop",
+        "system_prompt",
+        "control_tokens",
+    ),
     "speculation",
 )
 

@@ -58,6 +58,8 @@ def _record(request: Request, name: str) -> dict[str, object]:
             "gamma": manifest.defaults.gamma,
             "policy": manifest.defaults.policy,
             "gate": manifest.defaults.gate,
+            "gate_temperature": manifest.defaults.gate_temperature,
+            "tail": manifest.defaults.tail,
             "draft_tokens": manifest.defaults.draft_tokens,
             "shared_vocabulary": manifest.shared_vocabulary,
             "models": {

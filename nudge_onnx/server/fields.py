@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, Tail
 from nudge_onnx.runtime.choosing.grammar import Grammar
 from nudge_onnx.runtime.choosing.sampling import Sampling
 from nudge_onnx.runtime.options import StreamOptions
@@ -50,8 +50,10 @@ class NudgeFields(Strict):
     mode: Mode | None = Field(None, description="Who writes: both models, one alone, or a baseline.")
     policy: Policy | None = Field(None, description="Where the base model may take over.")
     gate: GateName | None = Field(None, description="What certainty means.")
+    gate_temperature: float | None = Field(None, ge=0.01, le=100, description="Divides the logits that the gate reads.")
+    tail: Tail | None = Field(None, description="Where in a draft an end of the nudging model counts.")
     draft_tokens: int | None = Field(None, ge=1, le=256, description="Most tokens of one draft.")
-    speculation: Literal["auto", "off"] | Annotated[int, Field(ge=0, le=256)] = Field(
+    speculation: Literal["auto", "off", "entropy"] | Annotated[int, Field(ge=0, le=256)] = Field(
         "auto", description="What is read ahead; never changes an answer."
     )
     system_prompt: str | None = Field(None, description="Instruction for both models, if the messages have none.")
@@ -72,7 +74,7 @@ class AnswerFields(Strict):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, le=2**31 - 1)
     min_p: float = Field(0.0, ge=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=1000)
+    repetition_penalty: float = Field(1.0, ge=0.001, le=1000)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
@@ -92,7 +94,7 @@ class AnswerFields(Strict):
             top_k=self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
-            repetition_penalty=max(self.repetition_penalty, 1e-3),
+            repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             seed=seed,
@@ -147,6 +149,8 @@ def options_of(
         "mode": fields.mode,
         "policy": nudge.policy,
         "gate": nudge.gate,
+        "gate_temperature": nudge.gate_temperature,
+        "tail": nudge.tail,
         "draft_tokens": nudge.draft_tokens,
         "speculation": nudge.speculation,
         "system_prompt": nudge.system_prompt,

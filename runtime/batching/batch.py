@@ -115,6 +115,5 @@ class Batch:
 
 def _row(outputs: Sequence[npt.NDArray[Any]], at: int, *, head: bool) -> Rows:
     if head:
-        ids, top1, log_sums = (output[at] for output in outputs)
-        return summaries(ids, top1, log_sums)
+        return summaries([output[at] for output in outputs])
     return np.array(outputs[0][at])

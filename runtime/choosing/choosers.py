@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..inference.outputs import Logits, Summary
 from .bias import TokenBias
-from .gates import Gate, Softmax, broken_logits
+from .gates import Gate, HeadGate, HeadRow, Softmax, broken_logits
 from .grammar import Matcher
 from .logprobs import TokenLogprobs, token_logprobs
 from .sampling import Sampling
@@ -26,6 +27,8 @@ class Choice(NamedTuple):
     certain: bool
     logprobs: TokenLogprobs | None = None
     """Where they were asked for."""
+    entropy: float | None = None
+    """Of the softmax in nats, where it was asked for or costs nothing."""
 
 
 @dataclass
@@ -44,6 +47,10 @@ class Chooser:
     matcher: Matcher | None = None
     logprobs: int | None = None
     """How many of the most probable tokens a choice says log-probabilities of; `None`: of none, nor of its own."""
+    gate_temperature: float = 1.0
+    """The gate reads the softmax of logits divided by this."""
+    entropy: bool = False
+    """Whether choices say the entropy."""
     _scratch: Logits = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __call__(self, logits: Logits, ids: Sequence[int], end: int) -> Choice:
@@ -58,18 +65,26 @@ class Chooser:
                 steered = self.matcher.masked(steered, ids, end)
             token = self.sampling.choose(steered, end - self.prompt_length, ids[:end])
         logprobs = None if self.logprobs is None else token_logprobs(softmax, token, self.logprobs)
-        return Choice(token, softmax.top1, self.gate(softmax, self.gamma), logprobs)
+        nats = softmax.entropy * math.log(len(logits)) if self.entropy else None
+        read = softmax
+        if self.gate_temperature != 1.0:
+            read = Softmax(logits / np.float32(self.gate_temperature), self.model)
+        read.chosen = token
+        return Choice(token, softmax.top1, self.gate(read, self.gamma), logprobs, nats)
 
 
 class HeadChooser:
-    """Turns what the uncertainty head says of a row into a `Choice`: greedy, and the gate of the paper."""
+    """Turns what the uncertainty head says of a row into a `Choice`: greedy, and a gate that needs no more."""
 
-    def __init__(self, model: str, gamma: float) -> None:
+    def __init__(self, model: str, gate: HeadGate, gamma: float, vocabulary: int) -> None:
         self._model = model
+        self._gate = gate
         self._gamma = gamma
+        self._vocabulary = vocabulary
 
     def __call__(self, summary: Summary, _ids: Sequence[int], _end: int) -> Choice:
         """The choice after any ids; raises `LogitsError` for broken logits."""
         if not 0 < summary.top1 <= 1:
             raise broken_logits(self._model, summary.top1)
-        return Choice(summary.argmax, summary.top1, summary.top1 >= self._gamma)
+        certain = self._gate(HeadRow(summary, self._vocabulary), self._gamma)
+        return Choice(summary.argmax, summary.top1, certain, None, summary.entropy)

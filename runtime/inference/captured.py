@@ -109,7 +109,7 @@ class CapturedPass:
     def take(self, first: int, last: int) -> Rows:
         """The rows from `first` up to `last`, copied from the device."""
         found = [value.numpy()[0, first:last] for value in self._outputs]
-        return found[0] if len(found) == 1 else summaries(*found)
+        return found[0] if len(found) == 1 else summaries(found)
 
     def _write(self, name: str, numbers: Any) -> None:
         host, value = self._inputs[name]

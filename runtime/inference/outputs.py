@@ -1,7 +1,8 @@
-"""What a pass gives back for its rows: whole logits, or the three numbers of the uncertainty head."""
+"""What a pass gives back for its rows: whole logits, or the few numbers of the uncertainty head."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "Summary",
     "bind_output",
     "has_head",
+    "has_wide_head",
     "joined",
     "output_shapes",
     "summaries",
@@ -33,6 +35,10 @@ class Summary(NamedTuple):
     top1: float
     """The largest probability; not finite where the logits are broken."""
     log_sum_exp: float
+    top2_logit: float = 0.0
+    """The second largest logit; 0 where the head does not say (`has_wide_head`)."""
+    entropy: float = 0.0
+    """In nats; 0 where the head does not say."""
 
 
 Logits: TypeAlias = "npt.NDArray[np.float32]"
@@ -88,14 +94,14 @@ class LogitsOutputs:
 
 
 class HeadOutputs:
-    """Arg-max, its probability and log-sum-exp: a few bytes a row, and the logits stay where they were computed."""
+    """What the head says: a few bytes a row, and the logits stay where they were computed."""
 
     def __init__(self, model: ModelSession) -> None:
         self.binding: Any = model.session.io_binding()
         self._record = model.record
         self._rows: int | None = 0
         # A view gives a few numbers faster than an array does.
-        self._views = [memoryview(b"")] * 3
+        self._views: list[memoryview] = []
 
     def bind(self, rows: int) -> None:
         """Bind buffers, fresh ones for another number of rows than before."""
@@ -111,12 +117,12 @@ class HeadOutputs:
 
     def take(self, first: int, last: int) -> Rows:
         """Summaries, which stay valid."""
-        ids, top1, log_sums = self._views
-        return [Summary(ids[row], top1[row], log_sums[row]) for row in range(first, last)]
+        views = self._views
+        return [Summary(*[view[row] for view in views]) for row in range(first, last)]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the three buffers."""
+        """Bytes of the buffers."""
         return sum(view.nbytes for view in self._views)
 
 
@@ -127,14 +133,13 @@ def output_shapes(
     io = record.io
     if not head:
         return [(io.logits, (texts, rows, record.vocabulary_size), np.float32)]
-    return [
-        (name, (texts, rows), kind) for name, kind in zip(_head(io), (np.int64, np.float32, np.float32), strict=True)
-    ]
+    first, *others = _head(io)
+    return [(first, (texts, rows), np.int64), *((name, (texts, rows), np.float32) for name in others)]
 
 
-def summaries(ids: npt.NDArray[np.int64], top1: npt.NDArray[np.float32], log_sums: npt.NDArray[np.float32]) -> Rows:
-    """What arrays `[rows]` of the head's outputs say of each row."""
-    return [Summary(*row) for row in zip(ids.tolist(), top1.tolist(), log_sums.tolist(), strict=True)]
+def summaries(outputs: Sequence[npt.NDArray[Any]]) -> Rows:
+    """What arrays `[rows]`, one for each of the head's outputs, say of each row."""
+    return [Summary(*row) for row in zip(*(output.tolist() for output in outputs), strict=True)]
 
 
 def joined(parts: list[Rows]) -> Rows:
@@ -148,8 +153,16 @@ def has_head(io: GraphIO) -> bool:
     return None not in (io.top1_id, io.top1_probability, io.log_sum_exp)
 
 
+def has_wide_head(io: GraphIO) -> bool:
+    """Whether the head also says the second largest logit and the entropy."""
+    return has_head(io) and None not in (io.top2_logit, io.entropy)
+
+
 def _head(io: GraphIO) -> list[str]:
-    return [name for name in (io.top1_id, io.top1_probability, io.log_sum_exp) if name is not None]
+    names = [io.top1_id, io.top1_probability, io.log_sum_exp]
+    if has_wide_head(io):
+        names += [io.top2_logit, io.entropy]
+    return [name for name in names if name is not None]
 
 
 def bind_output(binding: Any, name: str, array: npt.NDArray[Any]) -> None:

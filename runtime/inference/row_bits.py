@@ -75,7 +75,7 @@ class _AllOutputs:
 
     def take(self, first: int, last: int) -> Rows:
         """One array; ids are small enough to be exact in it."""
-        head = np.array(self._head.take(first, last), np.float32).reshape(last - first, 3)
+        head = np.array(self._head.take(first, last), np.float32).reshape(last - first, -1)
         return np.concatenate([np.asarray(self._logits.take(first, last)), head], axis=1)
 
     @property

@@ -14,7 +14,7 @@ from .draft import START, Draft, HandOver
 from .ngram import NGramGuesser
 from .transcript import Transcript, open_bytes
 
-__all__ = ["IdParticipant", "Participant"]
+__all__ = ["IdParticipant", "OpenDraft", "Participant"]
 
 
 class Participant:
@@ -73,28 +73,59 @@ class Participant:
         """What a token writes."""
         return self.tokenizer.bytes_of(token)
 
-    def draft(self, answer: Transcript, length: int) -> Draft:
-        """What this model would write next: at most `length` tokens, on to the end of a character, or to its end.
+    def begin_draft(self, answer: Transcript, length: int) -> OpenDraft:
+        """A draft of what this model would write next, of at most `length` tokens, of which none is written yet."""
+        return OpenDraft(self, self.ids(answer), length, self._guesser)
 
-        Raises `ContextLengthError` if its context is full.
-        """
-        ids = self.ids(answer)
-        start = len(ids)
-        choices: list[Choice] = []
-        data = b""
-        guesser = self._guesser
+
+class OpenDraft:
+    """A draft that its model writes as far as it is wanted: to its limit and on to the end of a character, or to its
+    end token."""
+
+    def __init__(self, writer: Participant, ids: list[int], length: int, guesser: NGramGuesser | None) -> None:
+        self._writer = writer
+        self._ids = ids
+        self._start = len(ids)
+        self._length = length
+        self._choices: list[Choice] = []
+        self._data = b""
+        self._ended = False
+        self._guesser = guesser
         if guesser is not None:
             guesser.learn(ids)
-        while len(choices) < length or open_bytes(data):
-            choice = self.next(ids, guesser.guess() if guesser is not None else ())
-            if self.ends(choice):
-                return Draft(tuple(ids[start:]), tuple(choices), True, self.tokenizer)
-            ids.append(choice.token)
-            if guesser is not None:
-                guesser.add(choice.token)
-            choices.append(choice)
-            data += self.bytes_of(choice.token)
-        return Draft(tuple(ids[start:]), tuple(choices), False, self.tokenizer)
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no more of it."""
+        return self._ended or (len(self._choices) >= self._length and not open_bytes(self._data))
+
+    @property
+    def so_far(self) -> Draft:
+        """What is written. Its text and hand-overs are a beginning of those of the whole draft."""
+        return Draft(tuple(self._ids[self._start :]), tuple(self._choices), self._ended, self._writer.tokenizer)
+
+    def grow(self) -> Choice:
+        """Write one more token, or find the end. Raises `ContextLengthError` if the model's context is full."""
+        guesser = self._guesser
+        choice = self._writer.next(self._ids, guesser.guess() if guesser is not None else ())
+        if self._writer.ends(choice):
+            self._ended = True
+            return choice
+        self._ids.append(choice.token)
+        if guesser is not None:
+            guesser.add(choice.token)
+        self._choices.append(choice)
+        self._data += self._writer.bytes_of(choice.token)
+        return choice
+
+    def whole(self) -> Draft:
+        """All of it. Raises `ContextLengthError` if the model's context is full."""
+        while not self.done:
+            self.grow()
+        return self.so_far
 
 
 class IdParticipant(Participant):

@@ -62,7 +62,8 @@ def _inputs(record: ModelRecord) -> Iterator[tuple[str, Tensor]]:
 def _outputs(record: ModelRecord) -> Iterator[tuple[str, Tensor]]:
     io = record.io
     yield io.logits, ("tensor(float)", (None, None, record.vocabulary_size))
-    for name, kind in ((io.top1_id, _IDS), (io.top1_probability, "tensor(float)"), (io.log_sum_exp, "tensor(float)")):
+    floats = (io.top1_probability, io.log_sum_exp, io.top2_logit, io.entropy)
+    for name, kind in ((io.top1_id, _IDS), *((name, _TYPES["float32"]) for name in floats)):
         if name is not None:
             yield name, (kind, (None, None))
     yield from _cache(record, io.present_key, io.present_value)

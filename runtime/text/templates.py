@@ -26,15 +26,36 @@ Message = Mapping[str, str]
 """`{"role": "system" | "user" | "assistant", "content": ...}`."""
 
 _MOST_OF_A_REASON = 200
+_PRIVATE = range(0xF0000, 0xFFFFE)
 _LONGEST_TEMPLATE = 200_000  # Jinja reads so much in two seconds or so; real ones have 30,000 at most
 
 
 def render(prompt: Prompt, messages: Sequence[Message]) -> str:
     """The prompt's text, as transformers' `apply_chat_template` makes it of messages alone.
 
+    Behind the last message the assistant's turn begins. If that message is the assistant's, its turn goes on: the text
+    ends with its content, to the last blank.
     Templates see messages and special tokens only; `tools` and `documents` are None. Raises `BundleError` if the
     template fails, rejects the messages, or computes more than a prompt needs.
     """
+    if messages[-1]["role"] != "assistant":
+        return _rendered(prompt, messages, begins=True)
+    # Found again behind whatever the template makes of the content; no blank, so that nothing before it is trimmed.
+    mark = _unused("".join((prompt.template, *prompt.tokens.values(), *(message["content"] for message in messages))))
+    *before, last = messages
+    text = _rendered(prompt, [*before, {**last, "content": last["content"] + mark}], begins=False)
+    if mark in text:
+        return text[: text.rindex(mark)].replace(mark, "")
+    return _rendered(prompt, before, begins=True) + last["content"]
+
+
+def _unused(texts: str) -> str:
+    """A character that none of the texts has."""
+    taken = set(texts)
+    return next(chr(code) for code in reversed(_PRIVATE) if chr(code) not in taken)
+
+
+def _rendered(prompt: Prompt, messages: Sequence[Message], *, begins: bool) -> str:
     conversation = sum(len(message["content"]) for message in messages)
     running = _meter.set(Meter(conversation))
     try:
@@ -44,7 +65,7 @@ def render(prompt: Prompt, messages: Sequence[Message]) -> str:
             messages=[dict(message) for message in messages],
             tools=None,
             documents=None,
-            add_generation_prompt=True,
+            add_generation_prompt=begins,
             **prompt.tokens,
         )
         text.encode()

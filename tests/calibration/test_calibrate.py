@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from nudge_onnx import Bundle, NudgedLM, RawPrompt
 from nudge_onnx.calibration.agreement import agrees, kind_of
 from nudge_onnx.calibration.reliability import reliability_of
-from nudge_onnx.calibration.suggest import for_ratio, for_speed
+from nudge_onnx.calibration.suggest import for_budget, for_ratio, for_speed
 from nudge_onnx.calibration.sweep import Setting
+from nudge_onnx.calibration.temperature import fit_temperature
 from nudge_onnx.cli import main
 
 BUNDLE = Path(__file__).parents[1] / "conformance" / "bundles" / "word"
@@ -96,6 +97,8 @@ def test_a_speed_is_a_bound(bundle: Path, prompts: Path) -> None:
         ('{"prompt": "x", "note": 1}', [], "there is no 'note'"),
         ('{"prompt": "x"}', ["--apply"], "--apply needs"),
         ('{"prompt": "x"}', ["--ratio", "0.1", "--speed", "5"], "one of them"),
+        ('{"prompt": "x"}', ["--budget", "9", "--speed", "5"], "one of them"),
+        ('{"prompt": "x"}', ["--gate", "bet", "--fit-temperature"], "has no temperature"),
     ],
 )
 def test_bad_input_is_one_line(bundle: Path, tmp_path: Path, line: str, arguments: list[str], says: str) -> None:
@@ -108,7 +111,7 @@ def test_bad_input_is_one_line(bundle: Path, tmp_path: Path, line: str, argument
 
 
 def setting(gamma: float, ratio: float, speed: float = 10.0) -> Setting:
-    return Setting("top1", gamma, ratio, speed, 1.0, None)
+    return Setting("top1", gamma, 1.0, "draft", ratio, 100 * ratio, speed, 1.0, None)
 
 
 def test_gamma_is_looked_for_between_those_that_enclose_it() -> None:
@@ -120,6 +123,8 @@ def test_gamma_is_looked_for_between_those_that_enclose_it() -> None:
     assert for_ratio(known, 0.99, measure) == known[-1]
     assert for_speed([setting(0.1, 0.1, 20), setting(0.5, 0.4, 12), setting(0.9, 0.8, 5)], 10) == setting(0.5, 0.4, 12)
     assert for_speed(known, 99) is None
+    assert for_budget(known, 30) == known[1]
+    assert for_budget(known, 0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -166,3 +171,38 @@ def test_the_probabilities_are_the_models(bundle: Path) -> None:
         found = lm.score(RawPrompt(TEXTS[3]), top=1)
         again = lm.score(RawPrompt(TEXTS[3]), top=1)
     assert found == again
+
+
+class Drawn:
+    """A model whose texts are drawn at a temperature of 2."""
+
+    def read(self, prompt: RawPrompt, row: Any, *, role: str) -> list[Any]:
+        assert role == "base"
+        generator = np.random.default_rng(len(prompt.text or ""))
+        logits = generator.normal(0, 3, (800, 50)).astype(np.float32)
+        odds = np.exp(logits / 2)
+        return [
+            None,
+            *(row(one, generator.choice(50, p=two / two.sum())) for one, two in zip(logits, odds, strict=True)),
+        ]
+
+
+def test_the_temperature_of_a_text_is_found() -> None:
+    fitted = fit_temperature(Drawn(), ["a", "bc"])  # type: ignore[arg-type]
+    assert fitted.temperature == pytest.approx(2, abs=0.25)
+    assert fitted.likelihood < fitted.plain_likelihood
+    assert fitted.reliability.error < 0.05
+
+
+def test_a_fitted_temperature_is_what_the_gate_reads(bundle: Path, prompts: Path) -> None:
+    arguments = ("--gamma", 0.05, "--gamma", 0.2, "--max-new-tokens", 12, "--tail", "lazy", "--budget", 12)
+    result = run(bundle, prompts, *arguments, "--fit-temperature", "--apply", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    temperature = found["fitted"]["temperature"]
+    assert found["fitted"]["likelihood"] <= found["fitted"]["plain_likelihood"]
+    for one in found["settings"]:
+        options = {"gamma": one["gamma"], "gate_temperature": temperature, "tail": "lazy"}
+        assert one["nudging_ratio"] == pytest.approx(ratio_of(bundle, TEXTS, 12, **options))
+    applied = Bundle.open(bundle).manifest.defaults
+    assert (applied.gate_temperature, applied.tail, applied.gamma) == (temperature, "lazy", found["suggested"]["gamma"])

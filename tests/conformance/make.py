@@ -8,6 +8,7 @@ left out.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import sys
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -28,7 +30,11 @@ from conformance.templates import TEMPLATES  # noqa: E402
 from conformance.texts import all_texts  # noqa: E402
 from nudge_onnx import NudgedLM, NudgeError  # noqa: E402
 from nudge_onnx.bundle import Prompt  # noqa: E402
+from nudge_onnx.runtime import modes  # noqa: E402
+from nudge_onnx.runtime.choosing.choosers import Choice  # noqa: E402
 from nudge_onnx.runtime.choosing.gates import GATES, Softmax  # noqa: E402
+from nudge_onnx.runtime.choosing.pair_gates import PairGate, bet  # noqa: E402
+from nudge_onnx.runtime.nudging.results import Answer  # noqa: E402
 from nudge_onnx.runtime.nudging.transcript import to_text  # noqa: E402
 from nudge_onnx.runtime.text.templates import render  # noqa: E402
 from nudge_onnx.runtime.text.tokenizer import Tokenizer  # noqa: E402
@@ -62,6 +68,12 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"draft_tokens": 1, "gamma": 0.5},
     {"gamma": 1.0, "max_new_tokens": 33},
     {"gamma": 0.0},
+    {"tail": "lazy"},
+    {"tail": "lazy", "gamma": 0.2, "draft_tokens": 5},
+    {"tail": "lazy", "gamma": 0.6},
+    {"gate": "bet", "gamma": 0.5},
+    {"gate": "bet", "gamma": 0.4, "tail": "lazy"},
+    {"gate_temperature": 1.5, "gamma": 0.3},
 )
 CONVERSATION = [
     {"role": "system", "content": "You are terse."},
@@ -69,6 +81,7 @@ CONVERSATION = [
     {"role": "assistant", "content": "Hello."},
     {"role": "user", "content": "And in 3 words?"},
 ]
+CONTINUED = [*CONVERSATION, {"role": "assistant", "content": "The three words are: "}]
 
 
 # --- tokenizers
@@ -181,6 +194,8 @@ def template_cases() -> list[dict[str, Any]]:
     assistant = {"role": "assistant", "content": " <think>\nhm\n</think>\n\nHello. "}
     system = {"role": "system", "content": "Be brief."}
     conversations = [[user], [system, user], [user, assistant, user], [system, user, assistant, user], [user, user]]
+    # The last turn goes on, with its blanks.
+    conversations += [[user, assistant], [user, {"role": "assistant", "content": ""}], [system, user, assistant]]
     tokens = {"bos_token": "<s>", "eos_token": "</s>"}
     cases = []
     for name, template in TEMPLATES.items():
@@ -211,6 +226,30 @@ class Closeness:
         return self._gate(softmax, gamma)
 
 
+def watched(lm: NudgedLM, messages: Any, options: dict[str, Any]) -> tuple[Answer, float]:
+    """An answer, and by how little a decision of it was made."""
+    least = [1.0]
+    if options.get("gate") != "bet":
+        gate = Closeness(options.get("gate", lm.bundle.manifest.defaults.gate))
+        answer = lm.generate(messages, **(options | {"gate": gate}), speculation="off")
+        return answer, gate.least
+
+    def close_bet(gamma: float) -> PairGate:
+        def gate(base: Choice, nudge: Choice) -> bool:
+            for choice in (base, nudge):
+                assert choice.logprobs is not None
+                (_, first), (_, second) = choice.logprobs.top
+                least.append(math.exp(first) - math.exp(second))
+            least.append(abs(base.top1 - nudge.top1 - (2 * gamma - 1)))
+            return bet(gamma)(base, nudge)
+
+        return gate
+
+    with mock.patch.object(modes, "bet", close_bet):
+        lm.generate(messages, **options, logprobs=2, speculation="off")
+    return lm.generate(messages, **options, speculation="off"), min(least)
+
+
 def traces(name: str) -> list[dict[str, Any]]:
     """Answers of one bundle that would be the same on any machine."""
     found = []
@@ -221,11 +260,11 @@ def traces(name: str) -> list[dict[str, Any]]:
             (messages, options, policy) for messages in conversations for options in OPTIONS for policy in policies
         ]
         wanted.append((CONVERSATION, {"gamma": 0.3}, policies[0]))
+        wanted += [(CONTINUED, {"gamma": 0.3, **more}, policies[0]) for more in ({}, {"tail": "lazy"})]
         for messages, given, policy in wanted:
             options = {"max_new_tokens": 60, "policy": policy, **given}
-            gate = Closeness(options.get("gate", lm.bundle.manifest.defaults.gate))
-            answer = lm.generate(messages, **(options | {"gate": gate}), speculation="off")
-            if gate.least < CLOSE_CALL:
+            answer, least = watched(lm, messages, options)
+            if least < CLOSE_CALL:
                 continue
             found.append(
                 {
@@ -266,7 +305,7 @@ def main() -> None:
     _write("utf8.json", utf8_cases())
     _write("templates.json", template_cases())
     _write("prompts.json", prompt_cases(sorted((HERE / "tokenizers").glob("*.json"))))
-    found = [trace for name in ("word", "token") for trace in thinned(traces(name), 40)]
+    found = [trace for name in ("word", "token") for trace in thinned(traces(name), 60)]
     _write("traces.json", found)
     print(Counter((trace["bundle"], trace["options"]["policy"], trace["finish_reason"]) for trace in found))
 

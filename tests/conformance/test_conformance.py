@@ -97,7 +97,10 @@ def test_the_traces_cover_the_method() -> None:
     assert len(TRACES) >= 60
     assert {trace["finish_reason"] for trace in TRACES} == {"stop", "length", "repetition"}
     assert {trace["options"]["policy"] for trace in TRACES} == {"word", "token"}
-    assert {trace["options"].get("gate", "top1") for trace in TRACES} == {"top1", "margin", "entropy"}
+    assert {trace["options"].get("gate", "top1") for trace in TRACES} == {"top1", "margin", "entropy", "bet"}
+    assert {trace["options"].get("tail", "draft") for trace in TRACES} == {"draft", "lazy"}
+    assert any(trace["messages"][-1]["role"] == "assistant" for trace in TRACES)
+    assert any("gate_temperature" in trace["options"] for trace in TRACES)
     assert any(trace["options"].get("stop") and trace["finish_reason"] == "stop" for trace in TRACES)
     assert any(len(trace["messages"]) > 1 for trace in TRACES)
     assert any(None in piece["top1"] for piece in pieces), "a draft is cut inside a token"

@@ -224,7 +224,7 @@ def make_older(manifest: dict[str, Any]) -> None:
     manifest["version"] = "1.0"
     for model in manifest["models"].values():
         del model["steady_rows"]
-        for name in ("top1_id", "top1_probability", "log_sum_exp"):
+        for name in ("top1_id", "top1_probability", "log_sum_exp", "top2_logit", "entropy"):
             del model["io"][name]
 
 

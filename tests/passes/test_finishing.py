@@ -22,7 +22,7 @@ from nudge_onnx.export.passes.window_attention import windows
 from nudge_onnx.export.quantise.weights import quantise
 from nudge_onnx.export.recipes import RECIPES
 
-HEAD = ["top1_id", "top1_probability", "log_sum_exp"]
+HEAD = ["top1_id", "top1_probability", "log_sum_exp", "top2_logit", "entropy"]
 FAMILIES = ["llama", "gemma2", "gemma3", "qwen2", "phi3", "gpt2", "gpt_neox", "glm"]
 WINDOWED = ["mistral", "gemma2", "gemma3"]
 
@@ -189,23 +189,28 @@ def head_of(vocabulary: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("vocabulary", [17, 300, 49152, 50257])
+@pytest.mark.parametrize("vocabulary", [4, 17, 300, 49152, 50257])
 def test_the_head_says_what_the_logits_say(vocabulary):
     session = head_of(vocabulary)
     logits = np.random.default_rng(0).normal(0, 4, (1, 5, vocabulary)).astype(np.float32)
     logits[0, 1, [3, vocabulary - 1]] = 40  # the first of equals wins
     logits[0, 2, : vocabulary // 2] = -np.inf
     logits[0, 3] = 0
-    ids, top1, log_sums = session.run(HEAD, {"x": logits})
+    found = session.run(HEAD, {"x": logits})
+    ids, top1, log_sums, seconds, entropies = found
     exact = logits.astype(np.float64)
     peaks = exact.max(-1)
     expected = peaks + np.log(np.exp(exact - peaks[..., None]).sum(-1))
     np.testing.assert_array_equal(ids, logits.argmax(-1))
     np.testing.assert_allclose(log_sums, expected, rtol=1e-6)
     np.testing.assert_allclose(top1, np.exp(peaks - expected), rtol=2e-6)
+    np.testing.assert_array_equal(seconds, np.partition(logits, -2)[..., -2])
+    finite = np.where(np.isinf(exact), 0, exact)
+    nats = expected - (np.exp(exact - expected[..., None]) * finite).sum(-1)
+    np.testing.assert_allclose(entropies, nats, rtol=1e-4, atol=1e-5)
     for row in range(5):
         alone = session.run(HEAD, {"x": logits[:, row : row + 1]})
-        assert [float(value[0, 0]) for value in alone] == [float(v[0, row]) for v in (ids, top1, log_sums)]
+        assert [float(value[0, 0]) for value in alone] == [float(value[0, row]) for value in found]
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

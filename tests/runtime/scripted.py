@@ -9,9 +9,11 @@ import numpy as np
 from tokenizers import Tokenizer as Trained
 from tokenizers import decoders, models, pre_tokenizers
 
+from nudge_onnx.choices import Tail
 from nudge_onnx.errors import ContextLengthError
 from nudge_onnx.runtime.choosing.choosers import Chooser
 from nudge_onnx.runtime.choosing.gates import top1
+from nudge_onnx.runtime.choosing.pair_gates import bet
 from nudge_onnx.runtime.choosing.sampling import Sampling
 from nudge_onnx.runtime.inference.costs import Costs
 from nudge_onnx.runtime.inference.remembered_rows import RememberedRows
@@ -119,6 +121,8 @@ class ScriptedPair:
         speculation: SpeculationMode = "off",
         draft_tokens: int = 16,
         max_new_tokens: int = 200,
+        tail: Tail = "draft",
+        bets: float | None = None,
     ) -> None:
         self.base = ScriptedDecoder(base)
         self.nudge = ScriptedDecoder(nudge)
@@ -128,11 +132,12 @@ class ScriptedPair:
         for name, decoder in (("base", self.base), ("nudge", self.nudge)):
             prompt = PromptIds(tokenizer, PROMPT, add_prefix=False)
             reader: RememberedRows = RememberedRows(decoder)  # type: ignore[arg-type]
-            reader.start(Chooser(name, Sampling(), top1, 0.5, len(prompt.ids)))
+            reader.start(Chooser(name, Sampling(), top1, 0.5, len(prompt.ids), entropy=speculation == "entropy"))
             writers.append(kind(reader, prompt, tokenizer, frozenset([END])))
         hand_overs = token_hand_overs if policy == "token" else word_hand_overs
         self.answer = Transcript(max_new_tokens)
-        self.loop = NudgingLoop(*writers, self.answer, hand_overs, draft_tokens, self.speculation)
+        asks_both = None if bets is None else bet(bets)
+        self.loop = NudgingLoop(*writers, self.answer, hand_overs, draft_tokens, self.speculation, tail, asks_both)
 
     def run(self) -> tuple[list[Piece], str]:
         """All pieces, and the finish reason."""

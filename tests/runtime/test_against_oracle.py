@@ -42,6 +42,8 @@ class Both:
             draft_tokens=case.draft_tokens,
             max_new_tokens=case.max_new_tokens,
             stop=case.stop,
+            tail=case.tail,
+            gate=case.gate,
         )
 
     def answered(self, case: Case) -> Answer:
@@ -52,6 +54,8 @@ class Both:
             draft_tokens=case.draft_tokens,
             max_new_tokens=case.max_new_tokens,
             stop=list(case.stop),
+            tail=case.tail,
+            gate=case.gate,
         )
 
 
@@ -63,6 +67,8 @@ class Case:
     draft_tokens: int = 16
     max_new_tokens: int = 40
     stop: tuple[str, ...] = ()
+    tail: str = "draft"
+    gate: str = "top1"
 
 
 def pieces_of(answer: Answer) -> list[OraclePiece]:
@@ -103,6 +109,8 @@ def cases(policy: str) -> st.SearchStrategy[Case]:
         draft_tokens=st.integers(1, 16),
         max_new_tokens=st.integers(1, 40),
         stop=st.one_of(st.just(()), st.just(()), st.lists(st.sampled_from(STOPS), max_size=2).map(tuple)),
+        tail=st.sampled_from(("draft", "lazy")),
+        gate=st.sampled_from(("top1", "top1", "bet")),
     )
 
 
@@ -229,6 +237,8 @@ REAL = {
     "looks special": Case("What does <|im_end|> mean? And </s>, <bos>, <eos> and <unk>?", 0.3),
     "short drafts": Case("What is the capital of Italy, and why is it famous?", 0.4, draft_tokens=4),
     "gamma 1": Case("Name a planet.", 1.0, max_new_tokens=24),
+    "lazy tail": Case("What is a verb? Answer in one sentence.", 0.3, tail="lazy"),
+    "bet": Case("Name three tools of a gardener.", 0.45, gate="bet"),
 }
 
 

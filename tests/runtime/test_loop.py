@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nudge_onnx.choices import Tail
 from nudge_onnx.runtime.text.tokenizer import Tokenizer
 from tests.runtime.scripted import Script, ScriptedPair, byte_tokenizer, follow, merged
 
@@ -118,10 +119,14 @@ def test_the_exact_pattern_of_accepted_and_rejected_guesses(tokenizer: Tokenizer
     assert merged(pieces) == [("nudge", "a"), ("base", " bcde")]
 
 
+@pytest.mark.parametrize("bets", [None, 0.5])
+@pytest.mark.parametrize("tail", ["draft", "lazy"])
 @pytest.mark.parametrize("policy", ["word", "token"])
-def test_reading_ahead_never_changes_an_answer(tokenizer: Tokenizer, policy: str) -> None:
+def test_reading_ahead_never_changes_an_answer(
+    tokenizer: Tokenizer, policy: str, tail: Tail, bets: float | None
+) -> None:
     dice = random.Random(7)
-    for _ in range(80):
+    for _ in range(40):
         alphabet = "ab  \n" if dice.random() < 0.5 else "abcdefgh "
 
         def rule(salt: int, sure: float, letters: str = alphabet) -> Script:
@@ -133,13 +138,21 @@ def test_reading_ahead_never_changes_an_answer(tokenizer: Tokenizer, policy: str
 
             return script
 
-        base, nudge = rule(dice.randrange(99), dice.random()), rule(dice.randrange(99), 1.0)
+        base, nudge = rule(dice.randrange(99), dice.random()), rule(dice.randrange(99), 1.0 if bets is None else 0.5)
         length = dice.randrange(1, 20)
         outcomes = [
             ScriptedPair(
-                tokenizer, base, nudge, policy=policy, speculation=mode, draft_tokens=length, max_new_tokens=60
+                tokenizer,
+                base,
+                nudge,
+                policy=policy,
+                speculation=mode,
+                draft_tokens=length,
+                max_new_tokens=60,
+                tail=tail,
+                bets=bets,
             ).run()
-            for mode in ("off", "auto", 1, 3, 16)
+            for mode in ("off", "auto", "entropy", 1, 3, 16)
         ]
         assert all(outcome == outcomes[0] for outcome in outcomes)
 
@@ -164,3 +177,49 @@ def test_what_a_cache_holds_is_never_read_again(tokenizer: Tokenizer) -> None:
     # The models agree on every byte, so no pass is wasted: each is fed the prompt and the text, once.
     assert pair.base.fed <= 1 + len(text)
     assert pair.nudge.fed <= 1 + len(text)
+
+
+def test_a_lazy_tail_ends_an_answer_only_where_the_base_model_does_not_take_over(tokenizer: Tokenizer) -> None:
+    base, nudge = follow("one two three four", unsure=[14]), follow("one two")
+    # The whole draft is seen to end: as the authors do it, the base model is not asked.
+    assert merged(ScriptedPair(tokenizer, base, nudge).run()[0]) == [("nudge", "one two")]
+    # It is certain at " two", so it goes on, and the end that counts is the one at "f", where it is unsure.
+    pieces, finish = ScriptedPair(tokenizer, base, nudge, tail="lazy").run()
+    assert (merged(pieces), finish) == ([("nudge", "one"), ("base", " two three ")], "stop")
+
+
+def test_a_lazy_draft_is_written_no_further_than_is_asked(tokenizer: Tokenizer) -> None:
+    text = "one two three four five six"
+    pair = ScriptedPair(tokenizer, follow(text, unsure=[14]), follow(text), tail="lazy")
+    assert pair.run()[1] == "stop"
+    # Up to the first byte of the second word, and from "four" on; the base model wrote what is between.
+    assert "".join(pair.nudge.passes) == "?" + text
+    assert pair.nudge.passes[:5] == ["?", "o", "n", "e", " "]
+    assert pair.nudge.passes[5].startswith("two")
+
+
+def test_a_lazy_draft_that_meets_the_end_of_a_context_behind_a_hand_over_is_no_end(tokenizer: Tokenizer) -> None:
+    text = "one two three four five six"
+    outcomes = []
+    for speculation in ("off", "auto", "entropy", 16):
+        pair = ScriptedPair(tokenizer, follow(text), follow(text), speculation=speculation, tail="lazy")
+        pair.nudge.context_length = 9
+        outcomes.append(pair.run())
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    assert "".join(piece.text for piece in outcomes[0][0]) == text
+
+
+def test_the_gate_bet_compares_both_models(tokenizer: Tokenizer) -> None:
+    text = "one two three four"
+
+    def sure(probability: float) -> Script:
+        return lambda answer: (text[len(answer) : len(answer) + 1], probability)
+
+    def written(gamma: float, base: float, nudge: float) -> set[str]:
+        pieces, _ = ScriptedPair(tokenizer, sure(base), sure(nudge), bets=gamma, draft_tokens=4).run()
+        return {piece.source for piece in pieces[1:]}
+
+    assert written(0.5, 0.6, 0.5) == {"base", "nudge"}  # which only ends the answer
+    assert written(0.5, 0.5, 0.6) == {"nudge"}
+    assert written(0.4, 0.5, 0.6) == {"base", "nudge"}  # 0.1 behind is near enough
+    assert written(0.56, 0.6, 0.5) == {"nudge"}  # 0.1 ahead is not enough

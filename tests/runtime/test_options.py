@@ -92,7 +92,10 @@ def test_the_options_of_a_call_are_those_of_the_object() -> None:
 
 def test_an_unknown_option_is_named_with_those_there_are(lm: NudgedLM) -> None:
     for call in (lm.stream, lm.generate):
-        with pytest.raises(NudgeError, match=r"^there is no option 'gama', only gamma, policy, gate, draft_tokens, "):
+        with pytest.raises(
+            NudgeError,
+            match=r"^there is no option 'gama', only gamma, policy, gate, gate_temperature, tail, draft_tokens, ",
+        ):
             call("the cat", gama=0.3)  # type: ignore[call-arg]
 
 

@@ -37,7 +37,7 @@ def buffers(lm: NudgedLM) -> int:
 @pytest.mark.parametrize(
     "options",
     [
-        {"gate": "margin", "speculation": 16},
+        {"gate": never, "speculation": 16},
         {"sampling": Sampling(temperature=1)},
         {"mode": "ensemble"},
         {"speculation": 16},

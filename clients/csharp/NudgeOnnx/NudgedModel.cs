@@ -174,8 +174,9 @@ namespace NudgeOnnx
             var meter = new Meter(memories, timings);
             try
             {
-                memories.Base.Start(request.Gate, request.Gamma, cancellation);
-                memories.Nudge.Start(request.Gate, request.Gamma, cancellation);
+                memories.Base.Start(request.Gate, cancellation);
+                // No gate is asked of the nudging model.
+                memories.Nudge.Start(new GateSetting(Gate.Top1, request.Gate.Gamma), cancellation);
                 var pieces = Loop(request, memories, baseIds, nudgeIds);
                 memories.Base.Prefill(baseIds.Ids, baseIds.Blocks);
                 memories.Nudge.Prefill(nudgeIds.Ids, nudgeIds.Blocks);
@@ -210,7 +211,9 @@ namespace NudgeOnnx
                     memories.Base.Decoder.ReadsAhead ? request.ReadAhead : 0,
                     memories.Base.Decoder.Costs,
                     memories.Nudge.Decoder.Costs),
-                request.ReadAhead != 0 && memories.Nudge.Decoder.ReadsAhead);
+                request.ReadAhead != 0 && memories.Nudge.Decoder.ReadsAhead,
+                request.Tail == "lazy",
+                request.Gate.Gate == Gate.Bet ? request.Gate.Gamma : (double?)null);
             return request.Stop.Count == 0
                 ? loop
                 : (IPieces)new StopTexts(loop, request.Stop, source => _tokenizers[source == Source.Base ? "base" : "nudge"]);

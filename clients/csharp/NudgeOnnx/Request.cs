@@ -16,8 +16,10 @@ namespace NudgeOnnx
         internal Request(Manifest manifest, StreamOptions options)
         {
             var defaults = manifest.Defaults;
-            Gamma = options.Gamma ?? defaults.Gamma;
-            Gate = Gates.Named(options.Gate ?? defaults.Gate);
+            var gamma = options.Gamma ?? defaults.Gamma;
+            var temperature = options.GateTemperature ?? defaults.GateTemperature;
+            Gate = new GateSetting(Gates.Named(options.Gate ?? defaults.Gate), gamma, temperature);
+            Tail = options.Tail ?? defaults.Tail;
             DraftTokens = options.DraftTokens ?? defaults.DraftTokens;
             MaxNewTokens = options.MaxNewTokens;
             Stop = options.Stop;
@@ -29,8 +31,15 @@ namespace NudgeOnnx
             var policy = options.Policy ?? defaults.Policy;
             SharesIds = policy == "token";
             Require(
-                Gamma >= 0 && Gamma <= 1,
-                $"gamma must be between 0 and 1, not {Gamma.ToString(CultureInfo.InvariantCulture)}");
+                gamma >= 0 && gamma <= 1,
+                $"gamma must be between 0 and 1, not {gamma.ToString(CultureInfo.InvariantCulture)}");
+            Require(
+                temperature >= 0.01 && temperature <= 100,
+                $"GateTemperature must be between 0.01 and 100, not {temperature.ToString(CultureInfo.InvariantCulture)}");
+            Require(
+                Gate.Gate != Inference.Gate.Bet || temperature == 1,
+                "gate 'bet' compares two models and has no GateTemperature; leave it at 1");
+            Require(Tail is "draft" or "lazy", $"unknown tail '{Tail}'; use 'draft' or 'lazy'");
             Require(policy is "word" or "token", $"unknown policy '{policy}'; use 'word' or 'token'");
             foreach (var stop in Stop.Where(stop => stop != null))
             {
@@ -44,9 +53,10 @@ namespace NudgeOnnx
                 "policy 'token' needs two models with one vocabulary, and those of this bundle differ");
         }
 
-        internal double Gamma { get; }
+        internal GateSetting Gate { get; }
 
-        internal Gate Gate { get; }
+        /// <summary>Where an end of the nudging model counts: <c>draft</c> or <c>lazy</c>.</summary>
+        internal string Tail { get; }
 
         internal int DraftTokens { get; }
 

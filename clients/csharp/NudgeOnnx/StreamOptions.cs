@@ -12,8 +12,17 @@ namespace NudgeOnnx
         /// <summary>Where the base model may take over: <c>word</c>, or <c>token</c> if the models share a vocabulary.</summary>
         public string? Policy { get; init; }
 
-        /// <summary>What certainty means: <c>top1</c>, <c>margin</c> or <c>entropy</c>.</summary>
+        /// <summary>What certainty means: <c>top1</c>, <c>margin</c>, <c>entropy</c> or <c>bet</c>.</summary>
         public string? Gate { get; init; }
+
+        /// <summary>What divides the logits that the gate reads, 0.01 to 100.</summary>
+        public double? GateTemperature { get; init; }
+
+        /// <summary>
+        /// Whether an end of the nudging model counts anywhere in its <c>draft</c>, or only before the base model takes over
+        /// (<c>lazy</c>).
+        /// </summary>
+        public string? Tail { get; init; }
 
         /// <summary>The most tokens of one draft.</summary>
         public int? DraftTokens { get; init; }

@@ -64,7 +64,7 @@ namespace NudgeOnnx.Conformance
             var found = new List<string>();
             if (!goesOn)
             {
-                memory.Start(Gate.Top1, 0.5, default);
+                memory.Start(new GateSetting(Gate.Top1, 0.5), default);
             }
             memory.Decoder.BeforePass = beforePass;
             if (!goesOn)

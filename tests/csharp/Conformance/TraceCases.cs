@@ -46,6 +46,8 @@ namespace NudgeOnnx.Conformance
                 Gamma = options.TryGetProperty("gamma", out var gamma) ? gamma.GetDouble() : null,
                 Policy = Text("policy"),
                 Gate = Text("gate"),
+                GateTemperature = options.TryGetProperty("gate_temperature", out var t) ? t.GetDouble() : null,
+                Tail = Text("tail"),
                 DraftTokens = Number("draft_tokens"),
                 MaxNewTokens = Number("max_new_tokens") ?? 256,
                 Stop = options.TryGetProperty("stop", out var stop)

@@ -100,11 +100,9 @@ def test_a_text_that_fails_costs_no_other_one_a_bit(lm: NudgedLM, alone: NudgedL
     class BrokenError(Exception):
         pass
 
-    def gate(softmax: Softmax, gamma: float) -> bool:
+    def gate(_softmax: Softmax, _gamma: float) -> bool:
         calls.append(1)
-        if len(calls) > 5:
-            raise BrokenError
-        return softmax.top1 >= gamma
+        raise BrokenError
 
     calls: list[int] = []
     good = [("the cat sat on", {"max_new_tokens": 30}), ("a mat and dog", {"max_new_tokens": 30})]
@@ -119,7 +117,7 @@ def test_a_text_that_fails_costs_no_other_one_a_bit(lm: NudgedLM, alone: NudgedL
     thread.start()
     answers = at_once(lm, good, {})
     thread.join(SECONDS)
-    assert failed == [6]
+    assert failed == [1]
     for answer, (prompt, options) in zip(answers, good, strict=True):
         assert answer is not None
         assert said(answer) == said(alone.generate(prompt, **options))

@@ -31,6 +31,9 @@ namespace NudgeOnnx.Bundles
 
         internal double Fraction(string name) => _element.GetProperty(name).GetDouble();
 
+        /// <summary>A number; a missing field is <paramref name="otherwise"/>.</summary>
+        internal double FractionOr(string name, double otherwise) => Given(name)?.GetDouble() ?? otherwise;
+
         /// <summary>True or false; a missing field is false.</summary>
         internal bool Flag(string name) => Given(name)?.GetBoolean() ?? false;
 

@@ -21,9 +21,18 @@ namespace NudgeOnnx.Bundles
     /// <param name="Gamma">Nudge where the base model is less certain than this (0 to 1).</param>
     /// <param name="Policy"><c>word</c> or <c>token</c>.</param>
     /// <param name="DraftTokens">The most tokens of one draft.</param>
-    /// <param name="Gate"><c>top1</c>, <c>margin</c> or <c>entropy</c>.</param>
+    /// <param name="Gate"><c>top1</c>, <c>margin</c>, <c>entropy</c>, <c>bet</c> or <c>budget</c>.</param>
+    /// <param name="GateTemperature">What divides the logits that the gate reads.</param>
+    /// <param name="Tail"><c>draft</c> or <c>lazy</c>.</param>
     /// <param name="SystemPrompt">Instruction for both models, or empty.</param>
-    public sealed record Defaults(string Policy, double Gamma, int DraftTokens, string Gate, string SystemPrompt);
+    public sealed record Defaults(
+        string Policy,
+        double Gamma,
+        int DraftTokens,
+        string Gate,
+        double GateTemperature,
+        string Tail,
+        string SystemPrompt);
 
     /// <summary>Size in bytes and SHA-256 (lower-case hex) of one file.</summary>
     /// <param name="Bytes">Size in bytes.</param>

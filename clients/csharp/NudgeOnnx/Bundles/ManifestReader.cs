@@ -104,6 +104,8 @@ namespace NudgeOnnx.Bundles
                     defaults.Fraction("gamma"),
                     defaults.Number("draft_tokens"),
                     defaults.Text("gate"),
+                    defaults.FractionOr("gate_temperature", 1),
+                    defaults.TextOrNull("tail") ?? "draft",
                     defaults.Text("system_prompt")),
                 root.Flag("shared_vocabulary"),
                 root.Object("models").Entries()

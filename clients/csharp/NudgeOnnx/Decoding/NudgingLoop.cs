@@ -22,6 +22,8 @@ namespace NudgeOnnx.Decoding
         private readonly Func<Draft, List<HandOver>> _handOversOf;
         private readonly int _draftTokens;
         private readonly Speculation _speculation;
+        private readonly bool _lazy;
+        private readonly double? _bet;
 
         /// <param name="baseModel">The base model.</param>
         /// <param name="nudgingModel">The nudging model.</param>
@@ -30,6 +32,8 @@ namespace NudgeOnnx.Decoding
         /// <param name="draftTokens">The most tokens of one draft.</param>
         /// <param name="speculation">When to read ahead of the base model.</param>
         /// <param name="guessDrafts">Whether the nudging model may be asked about a guessed token, too.</param>
+        /// <param name="lazy">Whether an end of the nudging model counts only before the base model takes over.</param>
+        /// <param name="bet">The threshold of the gate that asks both models; <c>null</c> for any other gate.</param>
         internal NudgingLoop(
             Participant baseModel,
             Participant nudgingModel,
@@ -37,7 +41,9 @@ namespace NudgeOnnx.Decoding
             Func<Draft, List<HandOver>> handOversOf,
             int draftTokens,
             Speculation speculation,
-            bool guessDrafts)
+            bool guessDrafts,
+            bool lazy,
+            double? bet)
         {
             if (guessDrafts)
             {
@@ -49,6 +55,8 @@ namespace NudgeOnnx.Decoding
             _handOversOf = handOversOf;
             _draftTokens = draftTokens;
             _speculation = speculation;
+            _lazy = lazy;
+            _bet = bet;
         }
 
         /// <inheritdoc/>
@@ -82,8 +90,19 @@ namespace NudgeOnnx.Decoding
             var (accepted, offers) = ("", 0);
             while (!_answer.IsFull)
             {
-                var draft = _nudge.Draft(_answer, _draftTokens); // 1
-                if (draft.Ended) // 2
+                var growing = _nudge.BeginDraft(_answer, _draftTokens); // 1
+                if (!_lazy)
+                {
+                    growing.Whole();
+                }
+                HandOver? place = null;
+                Choice? choice = null;
+                if (_lazy || !growing.SoFar.Ended)
+                {
+                    (place, choice) = HandOverIn(growing); // 3
+                }
+                var draft = growing.SoFar;
+                if (!(place is { } handOver)) // 2
                 {
                     var fits = _answer.Room >= draft.Ids.Count;
                     if (draft.Ids.Count > 0)
@@ -93,7 +112,6 @@ namespace NudgeOnnx.Decoding
                     Finish = fits ? FinishReason.Stop : FinishReason.Length;
                     yield break;
                 }
-                var (handOver, choice) = HandOverIn(draft); // 3
                 var text = draft.Text.Substring(0, handOver.Characters);
                 offers = text == accepted ? offers + 1 : 1;
                 accepted = text;
@@ -120,29 +138,85 @@ namespace NudgeOnnx.Decoding
             return _answer.Append(Source.Nudge, ids, top1, text, _nudge.Tokenizer);
         }
 
-        /// <summary>Where the draft ends, and what the base model writes there if it takes over.</summary>
-        private (HandOver At, Choice? Choice) HandOverIn(Draft draft)
+        /// <summary>
+        /// Where the draft is cut, and what the base model writes there if it takes over. No place: the draft ends the answer.
+        /// It grows as far as is needed to say so.
+        /// </summary>
+        private (HandOver? At, Choice? Choice) HandOverIn(OpenDraft growing)
         {
-            var handOvers = _handOversOf(draft);
-            var whole = _base.Ids(_answer, draft, default, draft.Whole);
-            foreach (var handOver in handOvers)
+            var asked = 0;
+            while (true)
             {
-                var ids = _base.Ids(_answer, draft, default, handOver);
-                var choice = Ask(ids, RestOf(whole, ids));
-                if (choice.Certain || Agrees(choice, draft.Text.Substring(handOver.Characters)))
+                var (draft, done) = (growing.SoFar, growing.Done);
+                var handOvers = _handOversOf(draft);
+                var whole = _base.Ids(_answer, draft, default, draft.Whole);
+                foreach (var handOver in handOvers.Skip(asked))
                 {
-                    return (handOver, choice);
+                    var ids = _base.Ids(_answer, draft, default, handOver);
+                    var choice = Ask(ids, RestOf(whole, ids));
+                    if (IsCertain(choice, draft, handOver) || Agrees(choice, growing, handOver))
+                    {
+                        return (handOver, choice);
+                    }
+                }
+                asked = handOvers.Count;
+                if (done)
+                {
+                    return draft.Ended ? (null, null)
+                        : (handOvers.Count > 0 ? handOvers[handOvers.Count - 1] : draft.Whole, (Choice?)null);
+                }
+                if (!growing.Done) // which to agree may have taken
+                {
+                    Grow(growing);
                 }
             }
-            return (handOvers.Count > 0 ? handOvers[handOvers.Count - 1] : draft.Whole, null);
         }
 
-        private bool Agrees(Choice choice, string rest)
+        /// <summary>One more token, and as many as promise to pay as guesses.</summary>
+        private void Grow(OpenDraft growing)
+        {
+            growing.Grow();
+            var wanted = _speculation.DraftLength();
+            try
+            {
+                while (!growing.Done && growing.Count < wanted)
+                {
+                    growing.Grow();
+                }
+            }
+            catch (ContextLengthException)
+            {
+                // What is only guessed at may be missing.
+            }
+        }
+
+        private bool Agrees(Choice choice, OpenDraft growing, HandOver handOver)
         {
             var word = Blanks.Trim(_base.Tokenizer.TextOf(new[] { choice.Token }));
-            return word.Length > 0
-                && !_base.Ends(choice)
-                && Blanks.TrimStart(rest).StartsWith(word, StringComparison.Ordinal);
+            if (word.Length == 0 || _base.Ends(choice))
+            {
+                return false;
+            }
+            while (true)
+            {
+                var rest = Blanks.TrimStart(growing.SoFar.Text.Substring(handOver.Characters));
+                if (growing.Done || rest.Length >= word.Length || !word.StartsWith(rest, StringComparison.Ordinal))
+                {
+                    return rest.StartsWith(word, StringComparison.Ordinal);
+                }
+                growing.Grow();
+            }
+        }
+
+        /// <summary>Whether the base model is certain of its choice after the answer, and a draft up to a hand-over.</summary>
+        private bool IsCertain(Choice choice, Draft? draft = null, HandOver handOver = default)
+        {
+            if (!(_bet is { } gamma))
+            {
+                return choice.Certain;
+            }
+            var ids = draft == null ? _nudge.Ids(_answer) : _nudge.Ids(_answer, draft, default, handOver);
+            return Gates.Bets(choice, _nudge.Next(ids), gamma);
         }
 
         /// <summary>
@@ -171,7 +245,7 @@ namespace NudgeOnnx.Decoding
                 }
                 choice = Ask(ids, guess);
                 // Inside a character the turn does not end, certain or not.
-                if (!choice.Certain && open.IsEmpty)
+                if (open.IsEmpty && !IsCertain(choice))
                 {
                     yield break;
                 }
@@ -223,7 +297,7 @@ namespace NudgeOnnx.Decoding
             }
             try
             {
-                var draft = _nudge.Draft(_answer, length);
+                var draft = _nudge.BeginDraft(_answer, length).Whole();
                 return RestOf(_base.Ids(_answer, draft, default, draft.Whole), ids);
             }
             catch (ContextLengthException)

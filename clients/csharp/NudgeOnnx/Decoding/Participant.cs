@@ -46,31 +46,15 @@ namespace NudgeOnnx.Decoding
         internal bool Ends(Choice choice) => _ends.Contains(choice.Token);
 
         /// <summary>
-        /// What this model would write next: at most <paramref name="length"/> tokens, on to the end of a character, or to
-        /// its end.
+        /// A draft of what this model would write next, of at most <paramref name="length"/> tokens, of which none is written.
         /// </summary>
-        /// <exception cref="ContextLengthException">Its context is full.</exception>
-        internal Draft Draft(Transcript answer, int length)
+        internal OpenDraft BeginDraft(Transcript answer, int length) => new OpenDraft(this, Ids(answer), length);
+
+        /// <summary>The choice after <paramref name="ids"/>, read together with a guess at what comes then.</summary>
+        internal Choice Drafted(List<int> ids)
         {
-            var ids = Ids(answer);
-            var start = ids.Count;
-            var top1 = new List<double>();
-            var data = new List<byte>();
-            var ended = false;
-            while (top1.Count < length || Utf8Text.Open(data.ToArray()) > 0)
-            {
-                _guesser?.Learn(ids);
-                var choice = Next(ids, _guesser?.Guess(ids));
-                if (Ends(choice))
-                {
-                    ended = true;
-                    break;
-                }
-                ids.Add(choice.Token);
-                top1.Add(choice.Top1);
-                data.AddRange(Tokenizer.BytesOf(choice.Token));
-            }
-            return new Draft(ids.Skip(start).ToArray(), top1, ended, Tokenizer);
+            _guesser?.Learn(ids);
+            return Next(ids, _guesser?.Guess(ids));
         }
     }
 

@@ -31,10 +31,11 @@ namespace NudgeOnnx.Inference
         internal OrtIoBinding Binding { get; }
 
         /// <summary>What a gate asks for: a graph's uncertainty head, where there is one and it tells enough, or logits.</summary>
-        internal static Outputs Make(ModelSession model, Gate gate, double gamma) =>
-            gate == Gate.Top1 && model.Record.Io is { Top1Id: { } id, Top1Probability: { } probability }
-                ? new HeadOutputs(model, id, probability, gamma)
-                : new LogitsOutputs(model, gate, gamma);
+        internal static Outputs Make(ModelSession model, GateSetting gate) =>
+            gate is { Gate: Gate.Top1 or Gate.Bet, Temperature: 1 }
+                && model.Record.Io is { Top1Id: { } id, Top1Probability: { } probability }
+                ? new HeadOutputs(model, id, probability, gate.Gamma)
+                : new LogitsOutputs(model, gate);
 
         /// <summary>Bind room for so many rows.</summary>
         internal abstract void Bind(int rows);
@@ -54,16 +55,15 @@ namespace NudgeOnnx.Inference
         private const int MostKeptRows = 32;
 
         private readonly ModelSession _model;
-        private readonly Gate _gate;
-        private readonly double _gamma;
+        private readonly GateSetting _gate;
         private float[] _logits = Array.Empty<float>();
+        private float[] _scaled = Array.Empty<float>();
         private OrtValue? _tensor;
 
-        internal LogitsOutputs(ModelSession model, Gate gate, double gamma) : base(model)
+        internal LogitsOutputs(ModelSession model, GateSetting gate) : base(model)
         {
             _model = model;
             _gate = gate;
-            _gamma = gamma;
         }
 
         private int Vocabulary => _model.Record.VocabularySize;
@@ -83,8 +83,20 @@ namespace NudgeOnnx.Inference
 
         internal override Choice Choose(int row)
         {
-            var softmax = new Softmax(_logits.AsSpan(row * Vocabulary, Vocabulary), _model.Role);
-            return new Choice(softmax.ArgMax, softmax.Top1, Gates.IsCertain(_gate, softmax, _gamma));
+            var logits = _logits.AsSpan(row * Vocabulary, Vocabulary);
+            var softmax = new Softmax(logits, _model.Role);
+            var read = _gate.Temperature == 1 ? softmax : new Softmax(Scaled(logits), _model.Role);
+            return new Choice(softmax.ArgMax, softmax.Top1, Gates.IsCertain(_gate.Gate, read, _gate.Gamma));
+        }
+
+        private ReadOnlySpan<float> Scaled(ReadOnlySpan<float> logits)
+        {
+            Array.Resize(ref _scaled, logits.Length);
+            for (var i = 0; i < logits.Length; i++)
+            {
+                _scaled[i] = logits[i] / (float)_gate.Temperature;
+            }
+            return _scaled;
         }
 
         /// <inheritdoc/>

@@ -40,11 +40,11 @@ namespace NudgeOnnx.Inference
         }
 
         /// <summary>Begin an answer with a gate; what was chosen before is forgotten, the cache stays.</summary>
-        internal void Start(Gate gate, double gamma, CancellationToken cancellation)
+        internal void Start(GateSetting gate, CancellationToken cancellation)
         {
             Decoder.BeforePass = cancellation.ThrowIfCancellationRequested;
             _outputs?.Dispose();
-            _outputs = Outputs.Make(_model, gate, gamma);
+            _outputs = Outputs.Make(_model, gate);
             for (var i = 0; i < _choices.Count; i++)
             {
                 _choices[i] = null;

@@ -17,7 +17,8 @@ namespace NudgeOnnx.Samples
     internal sealed class CommandLine
     {
         internal const string Usage =
-            "usage: run BUNDLE PROMPT [--json] [--gamma G] [--policy word|token] [--gate top1|margin|entropy]\n"
+            "usage: run BUNDLE PROMPT [--json] [--gamma G] [--policy word|token] \n"
+            + "           [--gate top1|margin|entropy|bet] [--gate-temperature T] [--tail draft|lazy]\n"
             + "           [--draft-tokens N] [--max-new-tokens N] [--stop TEXT]... [--system-prompt TEXT]\n"
             + "           [--read-ahead N] [--provider NAME]... [--provider-option NAME.KEY=VALUE]...\n"
             + "           [--threads N]\n"
@@ -79,6 +80,8 @@ namespace NudgeOnnx.Samples
                 Gamma = options.Fraction("gamma"),
                 Policy = options.Text("policy"),
                 Gate = options.Text("gate"),
+                GateTemperature = options.Fraction("gate-temperature"),
+                Tail = options.Text("tail"),
                 DraftTokens = options.Number("draft-tokens"),
                 MaxNewTokens = options.Number("max-new-tokens") ?? 256,
                 Stop = options.Texts("stop"),
