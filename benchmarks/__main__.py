@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from benchmarks import peers as environments
+from benchmarks.answers import MOST_TOKENS, QUESTIONS, answers
 from benchmarks.context import LENGTHS as CONTEXT_LENGTHS
 from benchmarks.context import context
 from benchmarks.decode import STEPS, decode
@@ -113,6 +115,17 @@ def serving_command(rounds: int, quick: bool, pairs: tuple[str, ...], prompts: i
     """The server over HTTP, beside the engine without it."""
     for pair in pairs:
         serving(pair, 8 if quick else prompts, 16 if quick else ANSWER_TOKENS, 1 if quick else rounds)
+
+
+@main.command("answers")
+@click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=list(PAIRS), show_default=True)
+@click.option("--questions", type=click.IntRange(1), default=QUESTIONS, show_default=True)
+@click.option("--max-new-tokens", "most", type=click.IntRange(1), default=MOST_TOKENS, show_default=True)
+def answers_command(data: Path, pairs: tuple[str, ...], questions: int, most: int) -> None:
+    """Whether answers are right, in each mode, by gate, gamma and tail; DATA is GSM8K's test set as JSON lines."""
+    for pair in pairs:
+        answers(pair, data, questions, most)
 
 
 @main.command("context")

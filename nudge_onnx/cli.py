@@ -19,6 +19,8 @@ _COMMANDS = {
     "batch": "Answer a file of prompts.",
     "serve": "Serve clients of OpenAI's API, and a page.",
     "calibrate": "Choose gamma on prompts of your own.",
+    "eval": "Evaluate on tasks of lm-eval.",
+    "judge": "Have a judge rate open answers.",
     "inspect": "Show what a bundle holds, and check it.",
 }
 

@@ -27,6 +27,7 @@ __all__ = [
     "painter",
     "provider_options",
     "stream_arguments",
+    "writing_options",
 ]
 
 READS_AHEAD = {
@@ -88,9 +89,6 @@ _OPTIONS = [
         "(lazy) [bundle's].",
     ),
     click.option("--draft-tokens", type=int, help="Most tokens of one draft [bundle's]."),
-    click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Most tokens of an answer."),
-    click.option("--stop", multiple=True, help="End before this text. May be repeated."),
-    click.option("--system-prompt", help="Instruction for both models [bundle's]."),
     click.option(
         "--control-tokens",
         type=click.Choice(get_args(ControlTokens)),
@@ -107,6 +105,11 @@ _OPTIONS = [
     click.option("--min-p", type=float, default=0.0, help="Drop tokens below this times the top probability."),
     click.option("--repetition-penalty", type=float, default=1.0, help="Above 1: discourage repeated tokens."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of sampling."),
+]
+_TEXT_OPTIONS = [
+    click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Most tokens of an answer."),
+    click.option("--stop", multiple=True, help="End before this text. May be repeated."),
+    click.option("--system-prompt", help="Instruction for both models [bundle's]."),
 ]
 _PROVIDER_OPTIONS = [
     click.option(
@@ -148,6 +151,11 @@ _STREAM = (
 
 def answer_options(command: Command) -> Command:
     """Decorate a command with every option about how an answer is made."""
+    return _decorated(command, [*_OPTIONS, *_TEXT_OPTIONS, *_PROVIDER_OPTIONS])
+
+
+def writing_options(command: Command) -> Command:
+    """Decorate a command with the same, but for prompts and ends that something else decides."""
     return _decorated(command, [*_OPTIONS, *_PROVIDER_OPTIONS])
 
 
@@ -211,7 +219,7 @@ def stream_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `NudgedLM.stream` among a command's options."""
     from nudge_onnx.runtime.choosing.sampling import Sampling
 
-    arguments = {name: options[name] for name in _STREAM}
+    arguments = {name: options[name] for name in _STREAM if name in options}
     return {**arguments, "sampling": Sampling(**{name: options[name] for name in _SAMPLING})}
 
 

@@ -15,8 +15,8 @@ _SECONDS_A_LINE = 15.0
 class Rate:
     """Counts answers and their tokens."""
 
-    def __init__(self, total: int, done: int) -> None:
-        """`done` of `total` answers were there before."""
+    def __init__(self, total: int | None, done: int) -> None:
+        """`done` of `total` answers were there before; `None`: nobody knows how many there will be."""
         self._total = total
         self._done = self._before = done
         self._tokens = 0
@@ -36,13 +36,15 @@ class Rate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._say(False)
+        if self._total is not None or self._done:
+            self._say(False)
 
     def _say(self, again: bool) -> None:
         seconds = max(time.monotonic() - self._started, 1e-9)
-        left = (self._total - self._done) * seconds / max(1, self._done - self._before)
-        text = f"{self._done} of {self._total} answers, {self._tokens / seconds:.1f} tokens/s"
-        if self._done < self._total:
+        of = "" if self._total is None else f" of {self._total}"
+        text = f"{self._done}{of} answers, {self._tokens / seconds:.1f} tokens/s"
+        if self._total is not None and self._done < self._total:
+            left = (self._total - self._done) * seconds / max(1, self._done - self._before)
             text += f", {_clock(left)} left"
         self._said = time.monotonic()
         with contextlib.suppress(OSError, ValueError, AttributeError):
