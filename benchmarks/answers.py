@@ -99,7 +99,7 @@ def answers(pair: str, data: Path, count: int = QUESTIONS, most: int = MOST_TOKE
     report.table(
         "Answers",
         ("", "right", "interval", "nudging tokens", "tokens", "ended"),
-        [_row(way, ones) for way, ones in found.items()],
+        [tuple(_row(way, ones)) for way, ones in found.items()],
     )
     with panels(report.name, ["right, by the share of nudging tokens"], (6.4, 4.4)) as ((axis,), picture):
         _plot(axis, found)
@@ -167,7 +167,8 @@ def _row(way: Way, ones: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _ratio(ones: Sequence[Mapping[str, Any]]) -> float:
-    return sum(one["nudging_tokens"] for one in ones) / max(1, sum(one["tokens"] for one in ones))
+    nudging, tokens = (sum(int(one[name]) for one in ones) for name in ("nudging_tokens", "tokens"))
+    return nudging / max(1, tokens)
 
 
 def _plot(axis: Any, found: Mapping[Way, Sequence[Mapping[str, Any]]]) -> None:

@@ -101,7 +101,7 @@ class Judge:
         """The ratings in a reply of the judge. Raises `NudgeError` where there are none."""
         try:
             read = json.loads(text)
-            ratings = {
+            ratings: dict[str, dict[str, Any]] = {
                 name: {"score": int(read[name]["score"]), "reason": str(read[name]["reason"])} for name in self._aspects
             }
         except (ValueError, KeyError, TypeError):
