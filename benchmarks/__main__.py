@@ -25,6 +25,8 @@ from benchmarks.serving import PROMPT_COUNT as SERVED_PROMPTS
 from benchmarks.serving import serving
 from benchmarks.single import ROLES
 from benchmarks.step import step
+from benchmarks.tails import TOKENS as TAIL_TOKENS
+from benchmarks.tails import tails
 from benchmarks.throughput import AT_ONCE, PROMPT_COUNT, throughput
 from benchmarks.throughput import TOKENS as ANSWER_TOKENS
 
@@ -128,6 +130,16 @@ def answers_command(data: Path, pairs: tuple[str, ...], questions: int, most: in
         answers(pair, data, questions, most)
 
 
+@main.command("tails")
+@_measured(3)
+@click.option("--pair", "pairs", multiple=True, type=click.Choice(list(PAIRS)), default=list(PAIRS), show_default=True)
+@click.option("--tokens", type=click.IntRange(1), default=TAIL_TOKENS, show_default=True)
+def tails_command(rounds: int, quick: bool, pairs: tuple[str, ...], tokens: int) -> None:
+    """Both tails, and drafts that entropy stops."""
+    for pair in pairs:
+        tails(pair, 1 if quick else rounds, 8 if quick else tokens)
+
+
 @main.command("context")
 @_measured(2)
 @_only
@@ -191,6 +203,7 @@ def all_command(context: click.Context, quick: bool) -> None:
         "step",
         "operators",
         "quality",
+        "tails",
     ):
         context.invoke(main.commands[name], quick=quick)
 

@@ -18,7 +18,7 @@ from nudge_onnx import NudgedLM
 from nudge_onnx.calibration.agreement import agrees
 from nudge_onnx.choices import GateName, Mode, Tail
 
-__all__ = ["MOST_TOKENS", "QUESTIONS", "answers"]
+__all__ = ["BUNDLE_OF_PAIR", "MOST_TOKENS", "QUESTIONS", "answers"]
 
 QUESTIONS = 40
 MOST_TOKENS = 512
@@ -30,10 +30,11 @@ _GAMMAS: dict[GateName, tuple[float, ...]] = {
     "bet": (0.35, 0.45, 0.55),
     "entropy": (0.75, 0.85, 0.95),
 }
-_PAIRS = {
+BUNDLE_OF_PAIR = {
     "real": ("int8", "Gemma-3-270m nudged by SmolLM2-135M-Instruct"),
     "large": ("large-int8", "Qwen2.5-Coder-1.5B-Instruct nudged by SmolLM2-135M-Instruct"),
 }
+"""The bundle of each pair below the folder of bundles, and its models."""
 _ABOUT = """
 {pair}, int8. {count} questions of GSM8K's test set, drawn with a fixed seed, in the paper's settings: zero-shot, the
 system prompt "{system}", the prefix "{prefix}", greedy, at most {most} tokens, right if the last number is. Intervals
@@ -76,6 +77,7 @@ WAYS = (
         for gamma in gammas
     ),
 )
+"""Each model alone, and nudged by gate, tail and gamma."""
 
 
 def answers(pair: str, data: Path, count: int = QUESTIONS, most: int = MOST_TOKENS) -> None:
@@ -83,7 +85,7 @@ def answers(pair: str, data: Path, count: int = QUESTIONS, most: int = MOST_TOKE
 
     Answers are kept in the folder of what benchmarks make, so that a run that was stopped goes on.
     """
-    bundle, title = _PAIRS[pair]
+    bundle, title = BUNDLE_OF_PAIR[pair]
     questions = _sample(data, count)
     report = Report(
         f"quality-of-answers-{pair}", f"Quality of answers, the {pair} pair", _about(pair, title, count, most)
