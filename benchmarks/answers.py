@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks.places import BUNDLES, MADE, there
 from benchmarks.plots import panels
@@ -70,12 +70,8 @@ class Way:
 WAYS = (
     Way("base"),
     Way("nudge"),
-    *(
-        Way("nudged", gate, gamma, tail)
-        for gate, gammas in _GAMMAS.items()
-        for tail in get_args(Tail)
-        for gamma in gammas
-    ),
+    *(Way("nudged", gate, gamma) for gate, gammas in _GAMMAS.items() for gamma in gammas),
+    *(Way("nudged", gate, gamma, "lazy") for gate, gammas in _GAMMAS.items() for gamma in gammas),
 )
 """Each model alone, and nudged by gate, tail and gamma."""
 
@@ -94,10 +90,13 @@ def answers(pair: str, data: Path, count: int = QUESTIONS, most: int = MOST_TOKE
     MADE.mkdir(parents=True, exist_ok=True)
     kept = MADE / f"answers-{pair}-{count}-{most}.jsonl"
     with NudgedLM.load(there(BUNDLES / bundle)) as lm:
-        for way in WAYS:
-            found[way] = _known(kept, way) or _written(lm, way, questions, most, kept)
-            right = sum(one["right"] for one in found[way])
-            print(f"{way.title}: {right} of {len(found[way])} right", file=sys.stderr, flush=True)
+        try:
+            for way in WAYS:
+                found[way] = _known(kept, way) or _written(lm, way, questions, most, kept)
+                right = sum(one["right"] for one in found[way])
+                print(f"{way.title}: {right} of {len(found[way])} right", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("stopped: what is there is reported, and another run goes on", file=sys.stderr)
     report.table(
         "Answers",
         ("", "right", "interval", "nudging tokens", "tokens", "ended"),

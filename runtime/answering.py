@@ -20,6 +20,9 @@ from .system.memory import peak_memory
 
 __all__ = ["Answering"]
 
+# Rows of the smallest pass at most; what it is filled up with takes positions of a context, too.
+_FILLED_UP = 8
+
 
 @dataclass(frozen=True)
 class Answering:
@@ -39,11 +42,20 @@ class Answering:
         if options.grammar is not None and options.grammar.is_json:
             source: SourceName = "nudge" if options.mode == "nudge" else "base"
             encode = self.request.tokenizers[source].encode_inside
-            pieces = closed_in_time(pieces, Closing(options.grammar), options.max_new_tokens, source, encode)
+            pieces = closed_in_time(pieces, Closing(options.grammar), self._sure_tokens(), source, encode)
         stops = options.stops
         if not stops:
             return pieces
         return cut_at_stops(pieces, stops, lambda piece, token: self.request.tokenizers[piece.source].bytes_of(token))
+
+    def _sure_tokens(self) -> int:
+        """As many tokens as were asked for, or as surely fit the contexts."""
+        request = self.request
+        models = request.manifest.models
+        room = min(models[role].context_length - len(prompt.ids) for role, prompt in request.prompts.items())
+        if len(request.prompts) > 1 and not request.manifest.shared_vocabulary:
+            room = room * 3 // 4  # what one model writes the other may spell in more tokens
+        return max(1, min(request.options.max_new_tokens, room - _FILLED_UP))
 
     def _admitted(self) -> Pieces:
         """Written once there is room for its caches."""

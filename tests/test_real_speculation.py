@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from real import EVERY, real_bundle
@@ -43,3 +44,20 @@ def test_reading_ahead_changes_nothing_on_fifty_prompts(lm: NudgedLM) -> None:
             wrote[source] += count
     # Both models speak, or the comparison would say little.
     assert min(wrote.values()) > 100 // EVERY
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "variant", [{"tail": "lazy"}, {"gate": "bet", "gamma": 0.45}, {"gate": "margin", "gamma": 0.2}]
+)
+def test_nor_with_another_tail_or_gate(lm: NudgedLM, variant: dict[str, Any]) -> None:
+    wrote = {"base": 0, "nudge": 0}
+    for prompt in PROMPTS[:: 5 * EVERY]:
+        plain = lm.generate(prompt, speculation="off", max_new_tokens=20, **variant)
+        for mode in ("auto", "entropy", 8):
+            ahead = lm.generate(prompt, speculation=mode, max_new_tokens=20, **variant)
+            assert ahead.pieces == plain.pieces, (prompt, mode)
+            assert ahead.finish_reason == plain.finish_reason
+        for source, count in plain.tokens.items():
+            wrote[source] += count
+    assert min(wrote.values()) > 0

@@ -84,10 +84,12 @@ def command(
         raise RuntimeMissingError(
             f"eval needs lm-eval, which is not installed ({error}); pip install 'nudge-onnx[eval]'"
         ) from None
+    from nudge_onnx.runtime.choosing.sampling import Sampling
+
     arguments = stream_arguments(options)
     mode = arguments.pop("mode")
-    if not arguments["sampling"].temperature:
-        del arguments["sampling"]  # what a task asks for
+    if arguments["sampling"] == Sampling(seed=options["seed"]):
+        del arguments["sampling"]  # nothing was asked for, so tasks say
     with load(folder, options, slots=at_once) as lm, Rate(None, 0) as rate:
         model = Harness(lm, mode, lambda answer: rate.add(sum(answer.tokens.values())), not no_bos, **arguments)
         found = evaluate(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypeAlias
 
 from ..choosing.choosers import Choice
 from ..inference.costs import BUCKETS, CostModel
+from .entropy_stop import EntropyStop
 
-__all__ = ["EntropyStop", "Speculation", "SpeculationMode"]
+__all__ = ["Speculation", "SpeculationMode"]
 
 SpeculationMode: TypeAlias = "int | Literal['auto', 'off', 'entropy']"
 """`off`, `auto`, `entropy`, or how many tokens to read ahead wherever there is a guess."""
@@ -16,46 +16,6 @@ SpeculationMode: TypeAlias = "int | Literal['auto', 'off', 'entropy']"
 _FORGET = 0.1
 # Drafting ahead must promise this much before it is tried: a wrong promise costs time, a missed one does not.
 _MARGIN = 0.9
-
-
-class EntropyStop:
-    """Where a draft that is written afresh ends: at a token of which too little promises that it is accepted.
-
-    Of a draft model's entropy H in nats, 1 - sqrt(0.2 H) approximates a lower bound of that (Agrawal, Jeon, Lee,
-    "AdaEDL", 2024, arXiv 2410.18351). The threshold follows the share of drafted tokens that were accepted, as in
-    Zhang et al., "Draft & Verify", 2023 (arXiv 2309.08168).
-    """
-
-    scale = 0.2
-    wanted = 0.9
-    step = 0.01
-    keeps_share, keeps_threshold = 0.5, 0.9
-
-    def __init__(self) -> None:
-        self.threshold = 0.4
-        self._share = self.wanted
-        self._left = self._hits = self._drafted = 0
-
-    def stops(self, entropy: float | None) -> bool:
-        """Whether a draft ends behind a token of this entropy."""
-        return entropy is not None and 1 - math.sqrt(self.scale * max(entropy, 0.0)) < self.threshold
-
-    def drafted(self, count: int) -> None:
-        """Note that so many tokens were drafted to be checked."""
-        self._drafted = self._left = count
-        self._hits = 0
-
-    def saw(self, hit: bool) -> None:
-        """Note whether the next one of them was accepted; behind one that was not they are worth nothing."""
-        if not self._left:
-            return
-        self._hits += hit
-        self._left = self._left - 1 if hit else 0
-        if self._left:
-            return
-        self._share = self.keeps_share * self._share + (1 - self.keeps_share) * self._hits / self._drafted
-        moved = self.threshold + (self.step if self._share <= self.wanted else -self.step)
-        self.threshold = self.keeps_threshold * self.threshold + (1 - self.keeps_threshold) * moved
 
 
 class Speculation:

@@ -10,7 +10,7 @@ from nudge_onnx.errors import LogitsError, NudgeError
 from nudge_onnx.runtime.choosing.choosers import Chooser
 from nudge_onnx.runtime.choosing.gates import HeadRow, Softmax, budget, entropy, margin, resolve_gate, top1
 from nudge_onnx.runtime.inference.outputs import Summary
-from nudge_onnx.runtime.nudging.speculation import EntropyStop
+from nudge_onnx.runtime.nudging.entropy_stop import EntropyStop
 
 LOGITS = np.array([1.0, 3.0, 2.0, -1.0], np.float32)
 PROBABILITIES = np.exp(LOGITS.astype(np.float64)) / np.exp(LOGITS.astype(np.float64)).sum()

@@ -17,6 +17,7 @@ from pairs import Pair
 from nudge_onnx import Grammar, NudgedLM, NudgeError, Sampling
 from nudge_onnx.errors import RuntimeMissingError
 from nudge_onnx.runtime.choosing.closing import Closing
+from nudge_onnx.runtime.text.prompt import as_messages
 
 PERSON = {
     "type": "object",
@@ -159,6 +160,21 @@ def test_an_answer_that_reaches_its_limit_is_closed(word_lm: NudgedLM, token_lm:
             jsonschema.validate(json.loads(answer.text), endless)
             assert sum(answer.tokens.values()) <= limit
             assert pieces(lm.generate("the cat", speculation="off", **asked)) == pieces(answer)
+
+
+@pytest.mark.parametrize("mode", ["nudged", "base", "nudge"])
+def test_an_answer_that_reaches_a_context_is_closed_too(word_lm: NudgedLM, token_lm: NudgedLM, mode: Any) -> None:
+    endless = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    grammar = Grammar.json_schema(endless)
+    for lm in (word_lm, token_lm):
+        records = lm.bundle.manifest.models
+        prompt = "the cat sat on"
+        while (
+            min(records[role].context_length - len(lm.prompt(role, as_messages(prompt)).ids) for role in records) > 90
+        ):
+            prompt += " a mat and"
+        answer = lm.generate(prompt, grammar=grammar, mode=mode, max_new_tokens=4096)
+        jsonschema.validate(json.loads(answer.text), endless)
 
 
 def test_what_no_limit_can_hold_is_cut(word_lm: NudgedLM) -> None:
