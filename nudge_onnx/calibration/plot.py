@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from nudge_onnx.errors import RuntimeMissingError
+from nudge_onnx.files import write_whole
 
 from .reliability import Reliability
 from .sweep import Setting
@@ -16,7 +18,7 @@ __all__ = ["draw"]
 def draw(path: Path, settings: Sequence[Setting], found: Reliability, chosen: Setting | None) -> None:
     """Nudging ratio, speed and agreement by gamma, and the reliability diagram, as one PNG.
 
-    Raises `RuntimeMissingError` without matplotlib.
+    Raises `RuntimeMissingError` without matplotlib, and `NudgeError` if the file cannot be written.
     """
     try:
         import matplotlib
@@ -48,7 +50,7 @@ def draw(path: Path, settings: Sequence[Setting], found: Reliability, chosen: Se
     last.bar([(place + 0.5) * width for place in range(len(found.counts))], found.accuracy, width * 0.9, alpha=0.7)
     last.set_xlabel("top-1 probability of the base model")
     last.set_title(f"share that was right (calibration error {found.error:.3f})", fontsize=10)
-    beside = path.with_name(path.name + ".part")
-    figure.savefig(beside, dpi=120, format="png")
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
     pyplot.close(figure)
-    beside.replace(path)
+    write_whole(path, drawn.getvalue())

@@ -14,6 +14,7 @@ from nudge_onnx.commands.options import bundle_argument, load, provider_options
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.console import as_json, write
 from nudge_onnx.errors import NudgeError
+from nudge_onnx.files import check_writable
 from nudge_onnx.limits import MOST_SLOTS, SLOTS
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def command(
         raise click.UsageError("--apply needs --ratio, --speed or --budget, to know what to apply")
     if fit_temperature and "bet" in gates:
         raise click.UsageError("--gate bet compares two models and has no temperature; leave out --fit-temperature")
+    if plot is not None:
+        check_writable(plot)
     asked = _prompts(prompts)
     from nudge_onnx.calibration.apply import apply
     from nudge_onnx.calibration.plot import draw

@@ -13,6 +13,7 @@ from nudge_onnx.commands.options import bundle_argument, load, stream_arguments,
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.console import as_json, write
 from nudge_onnx.errors import RuntimeMissingError
+from nudge_onnx.files import check_writable, write_whole
 from nudge_onnx.limits import MOST_SLOTS, SLOTS
 
 __all__ = ["command"]
@@ -77,6 +78,8 @@ def command(
     """
     if limit is not None and sample is not None:
         raise click.UsageError("--limit and --sample both say how many examples; give one of them")
+    if output is not None:
+        check_writable(output)
     try:
         from nudge_onnx.evaluation.harness import Harness
         from nudge_onnx.evaluation.running import evaluate, table
@@ -106,9 +109,7 @@ def command(
     figures = {name: _figures(one) for name, one in found["results"].items()}
     if output is not None:
         whole = {"mode": mode, "options": _shown(arguments), "results": figures, "samples": found.get("samples", {})}
-        beside = output.with_name(output.name + ".part")
-        beside.write_text(json.dumps(whole, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8")
-        beside.replace(output)
+        write_whole(output, (json.dumps(whole, ensure_ascii=False, indent=1, default=str) + "\n").encode())
     write(as_json(figures) if json_wanted else table(found) + "\n")
 
 

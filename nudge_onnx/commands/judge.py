@@ -13,6 +13,7 @@ from nudge_onnx.batch_files import BadLine, read_lines
 from nudge_onnx.commands.rate import Rate
 from nudge_onnx.console import as_json, write
 from nudge_onnx.errors import NudgeError, RuntimeMissingError
+from nudge_onnx.files import check_writable, write_whole
 from nudge_onnx.strict_json import parse
 
 __all__ = ["command"]
@@ -52,6 +53,8 @@ def command(
         raise RuntimeMissingError(
             f"judge needs openai, which is not installed ({error}); pip install 'nudge-onnx[eval]'"
         ) from None
+    if output is not None:
+        check_writable(output)
     pairs = list(_pairs(prompts, answers))
     judge = Judge(url, model, SAFETY if safety else ASPECTS, tokens=max_tokens)
     ratings: list[dict[str, Any]] = []
@@ -60,13 +63,11 @@ def command(
             ratings.append(judge.rate(instruction, answer))
             rate.add(0)
     if output is not None:
-        beside = output.with_name(output.name + ".part")
         lines = [
             json.dumps({"id": name, "ratings": one}, ensure_ascii=False)
             for (name, _, _), one in zip(pairs, ratings, strict=True)
         ]
-        beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        beside.replace(output)
+        write_whole(output, "".join(line + "\n" for line in lines).encode())
     found = dict(means(ratings))
     if json_wanted:
         write(as_json({"answers": len(ratings), "means": found}))

@@ -225,6 +225,7 @@ def test_the_command_prints_figures_and_keeps_answers(data: Path, tmp_path: Path
         (["--task", "nudging_gsm8k", "--data", "."], "gsm8k.jsonl is missing"),
         (["--task", "no_such_task"], "no_such_task cannot be loaded"),
         (["--task", "nudging_date", "--limit", "1", "--sample", "1"], "give one of them"),
+        (["--task", "nudging_date", "--output", "/no/such/folder/x.json"], "cannot be written"),
         (["--task", "tiny_choice", "--raw"], "mode 'nudged' gives texts no probability"),
     ],
 )
