@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(server: Running, *arguments: object) -> Any:
-    command = ["judge", *map(str, arguments), "--url", f"{server.url}/v1", "--model", MODEL]
+    command = ["judge", *map(str, arguments), "--url", f"{server.url}/v1", "--model", f"{MODEL}:base"]
     return CliRunner().invoke(main, command, env={"OPENAI_API_KEY": "none"})
 
 
