@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ["ControlTokens", "GateName", "Mode", "Policy", "Precision", "Tail", "Target"]
+__all__ = ["ControlTokens", "GateName", "Mode", "Policy", "Precision", "ReadAhead", "Tail", "Target"]
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4", "int4-all"]
 """What the weights of a graph are kept in."""
@@ -23,6 +23,9 @@ Tail: TypeAlias = Literal["draft", "lazy"]
 
 Mode: TypeAlias = Literal["nudged", "base", "nudge", "ensemble", "proxy-tuning"]
 """Who writes an answer."""
+
+ReadAhead: TypeAlias = Literal["auto", "off", "entropy"]
+"""What is read ahead, by name; it may be a number of tokens instead."""
 
 ControlTokens: TypeAlias = Literal["allow", "refuse", "escape"]
 """What happens to a message that spells a special token."""

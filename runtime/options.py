@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 from nudge_onnx.arguments import integer, must_be, number, one_of
 from nudge_onnx.bundle import Defaults, Manifest
-from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, Tail
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, ReadAhead, Tail
 from nudge_onnx.errors import NudgeError
 
 from .choosing.bias import checked_bias
@@ -32,7 +32,6 @@ ROLES_OF_MODE: dict[Mode, tuple[str, ...]] = {
 
 # A row of logits of a large vocabulary takes a megabyte, and each guess is a row.
 _MOST_AHEAD = 256
-_AHEAD_NAMES: tuple[Literal["auto", "off", "entropy"], ...] = ("auto", "off", "entropy")
 
 
 class StreamOptions(TypedDict, total=False):
@@ -216,8 +215,10 @@ def _stops(stop: Any) -> tuple[str, ...]:
 
 
 def _ahead(speculation: Any) -> SpeculationMode:
-    if isinstance(speculation, str) and speculation in _AHEAD_NAMES:
-        return _AHEAD_NAMES[_AHEAD_NAMES.index(speculation)]
+    names: tuple[ReadAhead, ...] = get_args(ReadAhead)
+    for name in names:
+        if isinstance(speculation, str) and speculation == name:
+            return name
     try:
         return integer("speculation", speculation, 0, _MOST_AHEAD) or "off"
     except NudgeError:

@@ -32,6 +32,8 @@ class Fitted:
     """The same at temperature 1."""
     reliability: Reliability
     """Of the top-1 probability at `temperature`."""
+    plain_reliability: Reliability
+    """The same at temperature 1."""
 
 
 def fit_temperature(lm: NudgedLM, texts: Iterable[str], role: str = "base") -> Fitted:
@@ -44,8 +46,9 @@ def fit_temperature(lm: NudgedLM, texts: Iterable[str], role: str = "base") -> F
         raise NudgeError("the prompts have no text to fit a temperature on")
     losses = -np.stack([logprobs for logprobs, _, _ in rows]).mean(axis=0)
     best, plain = int(losses.argmin()), TEMPERATURES.index(1.0)
-    found = reliability_of([float(top1[best]) for _, top1, _ in rows], [right for _, _, right in rows])
-    return Fitted(TEMPERATURES[best], float(losses[best]), float(losses[plain]), found)
+    right = [hit for _, _, hit in rows]
+    fitted, before = (reliability_of([float(top1[at]) for _, top1, _ in rows], right) for at in (best, plain))
+    return Fitted(TEMPERATURES[best], float(losses[best]), float(losses[plain]), fitted, before)
 
 
 _Row = tuple["npt.NDArray[np.float64]", "npt.NDArray[np.float64]", bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -104,8 +105,8 @@ def command(
     from nudge_onnx.calibration.temperature import fit_temperature as fitted_on
 
     with load(folder, options, slots=at_once) as lm:
-        known = reliability(lm, _texts(asked))
         fitted = fitted_on(lm, _texts(asked)) if fit_temperature else None
+        known = fitted.plain_reliability if fitted else reliability(lm, _texts(asked))
         temperature = fitted.temperature if fitted else 1.0
 
         def run(settings: Sequence[tuple[GateName, float]]) -> list[Setting]:
@@ -133,7 +134,9 @@ def command(
     if json_wanted:
         figures = [one.to_dict() for one in settings]
         picked = None if chosen is None else chosen.to_dict()
-        fit = None if fitted is None else {**vars(fitted), "reliability": vars(fitted.reliability)}
+        fit = None if fitted is None else asdict(fitted)
+        if fit is not None:
+            del fit["plain_reliability"]  # which is "reliability" beside it
         write(as_json({"settings": figures, "suggested": picked, "reliability": vars(known), "fitted": fit}))
     else:
         write("\n".join([*_lines(settings, chosen, known, asked=bool(wanted)), *_fitted_lines(fitted)]) + "\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, Tail
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, ReadAhead, Tail
 from nudge_onnx.console import wants_colour
 from nudge_onnx.limits import CACHE_MIB
 
@@ -47,7 +47,7 @@ class _Speculation(click.ParamType[Any]):
     name = "auto|off|entropy|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", "off", "entropy"):
+        if value in get_args(ReadAhead):
             return value
         try:
             return int(value)

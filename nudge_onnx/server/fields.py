@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, Tail
+from nudge_onnx.choices import ControlTokens, GateName, Mode, Policy, ReadAhead, Tail
 from nudge_onnx.runtime.choosing.grammar import Grammar
 from nudge_onnx.runtime.choosing.sampling import Sampling
 from nudge_onnx.runtime.options import StreamOptions
@@ -53,7 +53,7 @@ class NudgeFields(Strict):
     gate_temperature: float | None = Field(None, ge=0.01, le=100, description="Divides the logits that the gate reads.")
     tail: Tail | None = Field(None, description="Where in a draft an end of the nudging model counts.")
     draft_tokens: int | None = Field(None, ge=1, le=256, description="Most tokens of one draft.")
-    speculation: Literal["auto", "off", "entropy"] | Annotated[int, Field(ge=0, le=256)] = Field(
+    speculation: ReadAhead | Annotated[int, Field(ge=0, le=256)] = Field(
         "auto", description="What is read ahead; never changes an answer."
     )
     system_prompt: str | None = Field(None, description="Instruction for both models, if the messages have none.")

@@ -90,6 +90,7 @@ class OpenDraft:
         self._choices: list[Choice] = []
         self._data = b""
         self._ended = False
+        self._so_far: Draft | None = None
         self._guesser = guesser
         if guesser is not None:
             guesser.learn(ids)
@@ -105,12 +106,16 @@ class OpenDraft:
     @property
     def so_far(self) -> Draft:
         """What is written. Its text and hand-overs are a beginning of those of the whole draft."""
-        return Draft(tuple(self._ids[self._start :]), tuple(self._choices), self._ended, self._writer.tokenizer)
+        if self._so_far is None:
+            ids, choices = tuple(self._ids[self._start :]), tuple(self._choices)
+            self._so_far = Draft(ids, choices, self._ended, self._writer.tokenizer)
+        return self._so_far
 
     def grow(self) -> Choice:
         """Write one more token, or find the end. Raises `ContextLengthError` if the model's context is full."""
         guesser = self._guesser
         choice = self._writer.next(self._ids, guesser.guess() if guesser is not None else ())
+        self._so_far = None
         if self._writer.ends(choice):
             self._ended = True
             return choice

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
+
+from nudge_onnx.choices import ReadAhead
 
 from ..choosing.choosers import Choice
 from ..inference.costs import BUCKETS, CostModel
@@ -10,7 +12,7 @@ from .entropy_stop import EntropyStop
 
 __all__ = ["Speculation", "SpeculationMode"]
 
-SpeculationMode: TypeAlias = "int | Literal['auto', 'off', 'entropy']"
+SpeculationMode: TypeAlias = int | ReadAhead
 """`off`, `auto`, `entropy`, or how many tokens to read ahead wherever there is a guess."""
 
 _FORGET = 0.1

@@ -15,13 +15,12 @@ from nudge_onnx.errors import NudgeError
 
 from .blocks import answer_spans
 from .prompt import PromptIds
-from .templates import Message, render
+from .templates import Message, render, unused_characters
 from .tokenizer import Tokenizer
 
 __all__ = ["prompt_ids", "raw_prompt_ids"]
 
 _RAW_TEMPLATE = "{{ messages[0]['content'] }}"
-_PRIVATE = range(0xF0000, 0xFFFFE)
 
 
 def prompt_ids(
@@ -65,8 +64,7 @@ class _Marks:
 
     def __init__(self, tokenizer: Tokenizer, texts: str) -> None:
         self._tokenizer = tokenizer
-        taken = set(texts)
-        self._free = (chr(code) for code in _PRIVATE if chr(code) not in taken)
+        self._free = unused_characters(texts)
         self._of: dict[str, str] = {}
 
     @property

@@ -20,7 +20,7 @@ from nudge_onnx.templates import DIALECT
 
 from .template_limits import HeldNamespace, Meter, TemplateLimitError, formatted, growth, power, product
 
-__all__ = ["Message", "render"]
+__all__ = ["Message", "render", "unused_characters"]
 
 Message = Mapping[str, str]
 """`{"role": "system" | "user" | "assistant", "content": ...}`."""
@@ -41,7 +41,8 @@ def render(prompt: Prompt, messages: Sequence[Message]) -> str:
     if messages[-1]["role"] != "assistant":
         return _rendered(prompt, messages, begins=True)
     # Found again behind whatever the template makes of the content; no blank, so that nothing before it is trimmed.
-    mark = _unused("".join((prompt.template, *prompt.tokens.values(), *(message["content"] for message in messages))))
+    contents = (message["content"] for message in messages)
+    mark = next(unused_characters("".join((prompt.template, *prompt.tokens.values(), *contents))))
     *before, last = messages
     text = _rendered(prompt, [*before, {**last, "content": last["content"] + mark}], begins=False)
     if mark in text:
@@ -49,10 +50,10 @@ def render(prompt: Prompt, messages: Sequence[Message]) -> str:
     return _rendered(prompt, before, begins=True) + last["content"]
 
 
-def _unused(texts: str) -> str:
-    """A character that none of the texts has."""
-    taken = set(texts)
-    return next(chr(code) for code in reversed(_PRIVATE) if chr(code) not in taken)
+def unused_characters(text: str) -> Iterator[str]:
+    """Characters for private use that a text does not have."""
+    taken = set(text)
+    return (chr(code) for code in _PRIVATE if chr(code) not in taken)
 
 
 def _rendered(prompt: Prompt, messages: Sequence[Message], *, begins: bool) -> str:

@@ -19,6 +19,8 @@ from nudge_onnx.evaluation.harness import Harness
 from nudge_onnx.evaluation.running import TASKS, evaluate
 from nudge_onnx.evaluation.tasks import scoring
 from tests.server.running import MODEL, WORD, running
+from tests.tiny_tasks import TASKS as TINY
+from tests.tiny_tasks import through_server, write_tasks
 
 SYSTEM = "Answer the question by walking through the reasoning steps."
 CHOICES = {"text": ["a", "b", "c"], "label": ["A", "B", "C"]}
@@ -128,59 +130,17 @@ def test_an_answer_that_is_begun_for_the_model_is_gone_on_with(lm: NudgedLM) -> 
     assert text == lm.generate(messages, max_new_tokens=8).text
 
 
-OFFLINE = {
-    "tiny_choice": {
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": 0,
-        "doc_to_choice": [" yes", " no"],
-        "target_delimiter": "",
-        "metric_list": [{"metric": "acc"}],
-    },
-    "tiny_generate": {
-        "output_type": "generate_until",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": "x",
-        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8},
-        "metric_list": [{"metric": "exact_match"}],
-    },
-}
-
-
-def offline(folder: Path) -> None:
-    questions = ["Is the sky blue?", "Are rivers dry?", "größer", "the cat sat on"]
-    (folder / "docs.jsonl").write_text("".join(json.dumps({"question": one}) + "\n" for one in questions))
-    for name, task in OFFLINE.items():
-        files = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / "docs.jsonl")}}}
-        (folder / f"{name}.yaml").write_text(json.dumps({"task": name, **files, "test_split": "test", **task}))
+QUESTIONS = ["Is the sky blue?", "Are rivers dry?", "größer", "the cat sat on"]
 
 
 @pytest.mark.slow
 def test_the_figures_are_those_through_the_server(lm: NudgedLM, tmp_path: Path) -> None:
-    offline(tmp_path)
-    own = evaluate(Harness(lm, "base", add_bos_token=False), list(OFFLINE), data=None, include=[tmp_path], chat=False)
+    write_tasks(tmp_path, QUESTIONS)
+    own = evaluate(Harness(lm, "base", add_bos_token=False), list(TINY), data=None, include=[tmp_path], chat=False)
     with running(lm) as server:
-        arguments = {
-            "model": f"{MODEL}:base",
-            "base_url": f"{server.url}/v1/completions",
-            "tokenizer_backend": "remote",
-            "tokenized_requests": "True",
-        }
-        command = [
-            *(sys.executable, "-m", "lm_eval", "run", "--model", "local-completions"),
-            *("--tasks", ",".join(OFFLINE), "--include_path", str(tmp_path), "--log_samples"),
-            *(
-                "--output_path",
-                str(tmp_path / "out"),
-                "--model_args",
-                ",".join(f"{k}={v}" for k, v in arguments.items()),
-            ),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for name in OFFLINE:
-        (file,) = (tmp_path / "out").rglob(f"samples_{name}_*.jsonl")
-        theirs = {one["doc_id"]: one for one in map(json.loads, file.read_text("utf-8").splitlines())}
+        found = through_server(server.url, f"{MODEL}:base", tmp_path)
+    for name, kept in found.items():
+        theirs = {one["doc_id"]: one for one in kept}
         for sample in own["samples"][name]:
             other = theirs[sample["doc_id"]]
             if name == "tiny_generate":
@@ -192,7 +152,7 @@ def test_the_figures_are_those_through_the_server(lm: NudgedLM, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_lm_evals_own_command_knows_bundles(tmp_path: Path) -> None:
-    offline(tmp_path)
+    write_tasks(tmp_path, QUESTIONS)
     command = [
         *(sys.executable, "-m", "nudge_onnx.evaluation", "run", "--model", "nudge-onnx"),
         *("--model_args", f"bundle={WORD},mode=base", "--tasks", "tiny_choice", "--include_path", str(tmp_path)),
@@ -230,7 +190,7 @@ def test_the_command_prints_figures_and_keeps_answers(data: Path, tmp_path: Path
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
-    offline(tmp_path)
+    write_tasks(tmp_path, QUESTIONS)
     result = run(*arguments, "--include", tmp_path)
     assert result.exit_code in (1, 2)
     assert says in result.output

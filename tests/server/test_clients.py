@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.node.install import HERE, installed
+from tests.tiny_tasks import through_server, write_tasks
 
 from .running import MESSAGES, MODEL, Running
 
@@ -111,60 +110,12 @@ def test_the_ai_sdk(server: Running, answer: str) -> None:
     assert found["usage"]["outputTokens"] > 0
 
 
-TASKS = {
-    "tiny_choice": {
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": 0,
-        "doc_to_choice": [" yes", " no"],
-        "target_delimiter": "",
-        "metric_list": [{"metric": "acc"}],
-    },
-    "tiny_generate": {
-        "output_type": "generate_until",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": "x",
-        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8},
-        "metric_list": [{"metric": "exact_match"}],
-    },
-}
-
-
 @pytest.mark.slow
 def test_lm_eval_local_completions(server: Running, tmp_path: Path) -> None:
     questions = ["Is the sky blue?", "Are rivers dry?", "größer"]
-    (tmp_path / "docs.jsonl").write_text("".join(json.dumps({"question": one}) + "\n" for one in questions))
-    for name, task in TASKS.items():
-        whole = {
-            "task": name,
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(tmp_path / "docs.jsonl")}},
-            "test_split": "test",
-            **task,
-        }
-        (tmp_path / f"{name}.yaml").write_text(json.dumps(whole))  # JSON is YAML
-    arguments = {
-        "model": f"{MODEL}:base",
-        "base_url": f"{server.url}/v1/completions",
-        "tokenizer_backend": "remote",
-        "tokenized_requests": "True",
-        "num_concurrent": "2",
-        "max_length": "400",
-    }
-    command = [
-        *(sys.executable, "-m", "lm_eval", "run", "--model", "local-completions"),
-        *("--model_args", ",".join(f"{name}={value}" for name, value in arguments.items())),
-        *("--tasks", ",".join(TASKS), "--include_path", str(tmp_path)),
-        *("--output_path", str(tmp_path / "out"), "--log_samples"),
-    ]
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    samples = [
-        json.loads(line)
-        for path in (tmp_path / "out").rglob("samples_*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
+    write_tasks(tmp_path, questions)
+    found = through_server(server.url, f"{MODEL}:base", tmp_path)
+    samples = [sample for kept in found.values() for sample in kept]
     assert len(samples) == 2 * len(questions)
     for sample in samples:
         question = sample["doc"]["question"]

@@ -18,6 +18,7 @@ namespace NudgeOnnx.Decoding
         private readonly List<double> _top1 = new List<double>();
         private readonly List<byte> _data = new List<byte>();
         private bool _ended;
+        private Draft? _soFar;
 
         internal OpenDraft(Participant writer, List<int> ids, int length)
         {
@@ -34,13 +35,15 @@ namespace NudgeOnnx.Decoding
         internal bool Done => _ended || (_top1.Count >= _length && Utf8Text.Open(_data.ToArray()) == 0);
 
         /// <summary>What is written. Its text and hand-overs are a beginning of those of the whole draft.</summary>
-        internal Draft SoFar => new Draft(_ids.Skip(_start).ToArray(), _top1.ToArray(), _ended, _writer.Tokenizer);
+        internal Draft SoFar =>
+            _soFar ??= new Draft(_ids.Skip(_start).ToArray(), _top1.ToArray(), _ended, _writer.Tokenizer);
 
         /// <summary>Write one more token, or find the end.</summary>
         /// <exception cref="ContextLengthException">The model's context is full.</exception>
         internal void Grow()
         {
             var choice = _writer.Drafted(_ids);
+            _soFar = null;
             if (_writer.Ends(choice))
             {
                 _ended = true;
