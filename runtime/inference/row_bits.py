@@ -21,7 +21,7 @@ from .decoder import Decoder
 from .outputs import HeadOutputs, LogitsOutputs, Outputs, Rows
 from .row_memory import RowMemory
 
-__all__ = ["Probe", "find_row_bits", "remembered_row_bits"]
+__all__ = ["Probe", "find_row_bits", "remembered_row_bits", "share_bits"]
 
 # Where sums are rounded to eight bits again, sums that differ may give one number; a small model has so few of them
 # that whole rows agree by chance. Its passes cost next to nothing, so it is asked in more rounds: as many as read so
@@ -106,10 +106,11 @@ def find_row_bits(model: ModelSession) -> RowBits:
     large = (model.record.parameters or 0) >= _WEIGHTS_OF_EIGHTS
     if model.provider != "cpu" and large and not model.record.windows:
         ways.append("eights")
-    return next((way for way in ways if _holds(replace(model, rows=way))), "none")
+    return next((way for way in ways if share_bits(replace(model, rows=way))), "none")
 
 
-def _holds(model: ModelSession) -> bool:
+def share_bits(model: ModelSession) -> bool:
+    """Whether a row has the same bits in all passes that `model.rows` allows; raises `ProviderError` as above."""
     probe = Probe(model)
     rounds = min(_MOST_ROUNDS, _WEIGHTS_OF_ROUNDS // (model.record.parameters or _WEIGHTS_OF_ROUNDS))
     places = [*_PLACES, *[(0, _SIZES)] * rounds]

@@ -16,6 +16,7 @@ from nudge_onnx.bundle import Bundle
 from nudge_onnx.runtime.inference.decoder import Decoder
 from nudge_onnx.runtime.inference.edges import Edges
 from nudge_onnx.runtime.inference.opening import open_model
+from nudge_onnx.runtime.inference.row_bits import share_bits
 from nudge_onnx.runtime.sessions.model_session import ModelSession
 
 IDS = [int(token) for token in np.random.default_rng(3).integers(4, 300, 300)]
@@ -34,11 +35,13 @@ def decoder(request: pytest.FixtureRequest, bundle: Path) -> Decoder:
 
 @pytest.fixture
 def eights(bundle: Path) -> Decoder:
-    """One that was found to share bits in passes of eight only."""
+    """One that takes passes of eight, whether or not they share bits here."""
     return Decoder(dataclasses.replace(open_model(Bundle.open(bundle), "nudge", ["cpu"], threads=1), rows="eights"))
 
 
 def test_passes_of_eight_are_filled_up(eights: Decoder) -> None:
+    # Kernels of processors without AVX2 tell the last rows of a pass from the first.
+    same = share_bits(eights.model)
     singly = np.concatenate([eights.feed(part).copy() for part in parts_of(1)])
     assert (eights.passes, eights.fed, eights.length) == (250, 250, 250)
     for size, passes in ((7, 36), (8, 32), (9, 55), (250, 32)):
@@ -46,7 +49,10 @@ def test_passes_of_eight_are_filled_up(eights: Decoder) -> None:
         before = eights.passes
         found = np.concatenate([eights.feed(part, rows=len(part)).copy() for part in parts_of(size)])
         assert eights.passes - before == passes
-        np.testing.assert_array_equal(found, singly)
+        if same:
+            np.testing.assert_array_equal(found, singly)
+        else:
+            np.testing.assert_allclose(found, singly, atol=1e-4)
 
 
 def test_passes_of_eight_leave_room_at_the_end_of_the_context(eights: Decoder) -> None:
