@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["EVERY", "real_bundle"]
+__all__ = ["EVERY", "part", "real_bundle"]
+
+T = TypeVar("T")
 
 EVERY = int(os.environ.get("NUDGE_TEST_EVERY", "1"))
 """CI tries a part of them: every so-many-th."""
+
+
+def part(things: Sequence[T], least: int = 1) -> Sequence[T]:
+    """Every so-many-th of `things`, or more often for at least so many."""
+    return things[:: max(1, min(EVERY, len(things) // least))]
 
 
 def real_bundle(precision: str) -> Path:

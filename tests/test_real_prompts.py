@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import pytest
-from real import real_bundle
+from real import part, real_bundle
 
 from nudge_onnx import NudgedLM
 
@@ -28,7 +29,7 @@ QUESTIONS = (
 )
 
 
-def _answers(lm: NudgedLM, questions: tuple[str, ...]) -> list[str]:
+def _answers(lm: NudgedLM, questions: Sequence[str]) -> list[str]:
     def ask(question: str) -> str:
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
         return lm.generate(messages, max_new_tokens=24).text
@@ -39,13 +40,14 @@ def _answers(lm: NudgedLM, questions: tuple[str, ...]) -> list[str]:
 @pytest.mark.real
 def test_a_shared_system_prompt_changes_no_answer() -> None:
     fresh = []
-    for question in QUESTIONS:
+    questions = part(QUESTIONS, least=3)
+    for question in questions:
         with NudgedLM.load(BUNDLE) as lm:
             fresh += _answers(lm, (question,))
-    assert len(set(fresh)) == len(QUESTIONS)
+    assert len(set(fresh)) == len(questions)
     with NudgedLM.load(BUNDLE) as lm:
-        assert _answers(lm, QUESTIONS) == fresh
-        assert _answers(lm, QUESTIONS[::-1]) == fresh[::-1]
+        assert _answers(lm, questions) == fresh
+        assert _answers(lm, questions[::-1]) == fresh[::-1]
 
 
 @pytest.mark.real

@@ -24,7 +24,7 @@ TASKS = (
 PROMPTS = [task.format(subject) for task in TASKS for subject in SUBJECTS]
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8", "int4"])
+@pytest.fixture(scope="module", params=["int8", "int4", *(["fp32"] if EVERY == 1 else [])])
 def lm(request: pytest.FixtureRequest) -> Iterator[NudgedLM]:
     with NudgedLM.load(real_bundle(request.param)) as loaded:
         yield loaded

@@ -46,9 +46,11 @@ def evaluate(
     task that cannot be loaded.
     """
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
-    # To find lm-eval's own thousands of tasks takes a while.
-    others = any(not name.startswith(_OURS) for name in names)
-    manager = TaskManager(include_path=[TASKS, *include], include_defaults=others)
+    paths = [TASKS, *include]
+    manager = TaskManager(include_path=paths, include_defaults=False)
+    if not set(names) <= set(manager.all_tasks):
+        # To find lm-eval's own thousands of tasks takes ten seconds.
+        manager = TaskManager(include_path=paths)
     tasks = [_loaded(manager, name, data) for name in names]
     samples = None
     if sample is not None:

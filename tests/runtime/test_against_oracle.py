@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from oracle import ContextReachedError, Forward, OracleAnswer, OraclePiece, merged, oracle
 from pairs import WORDS, Pair, exported, oracle_pair, rendered, sentencepiece
-from real import real_bundle
+from real import EVERY, part, real_bundle
 from tiny import tiny_checkpoint
 from tokenizers import Tokenizer, normalizers
 
@@ -115,7 +115,7 @@ def cases(policy: str) -> st.SearchStrategy[Case]:
 
 
 quick = settings(
-    max_examples=100,
+    max_examples=100 if EVERY == 1 else 50,
     deadline=None,
     derandomize=True,
     database=None,
@@ -254,7 +254,7 @@ def real() -> Iterator[Both]:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("kind", REAL)
+@pytest.mark.parametrize("kind", part(list(REAL), least=8))
 def test_the_real_pair(real: Both, kind: str) -> None:
     # The oracle reads everything again for every token: a few sentences take it minutes.
     check(real, replace(REAL[kind], max_new_tokens=24))

@@ -1,10 +1,12 @@
-"""Clients that others wrote, unchanged: the official ones for Python and Node, the AI SDK, lm-eval."""
+"""Clients that others wrote, unchanged: the official ones for Python and Node, the AI SDK.
+
+lm-eval is tried in `tests/evaluation`.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -12,7 +14,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.node.install import HERE, installed
-from tests.tiny_tasks import through_server, write_tasks
 
 from .running import MESSAGES, MODEL, Running
 
@@ -108,27 +109,3 @@ def test_the_ai_sdk(server: Running, answer: str) -> None:
     assert found["object"]["size"] in ("small", "large")
     assert 0 <= found["object"]["count"] <= 9
     assert found["usage"]["outputTokens"] > 0
-
-
-@pytest.mark.slow
-def test_lm_eval_local_completions(server: Running, tmp_path: Path) -> None:
-    questions = ["Is the sky blue?", "Are rivers dry?", "größer"]
-    write_tasks(tmp_path, questions)
-    found = through_server(server.url, f"{MODEL}:base", tmp_path)
-    samples = [sample for kept in found.values() for sample in kept]
-    assert len(samples) == 2 * len(questions)
-    for sample in samples:
-        question = sample["doc"]["question"]
-        if len(sample["resps"]) == 2:
-            for response, choice in zip(sample["filtered_resps"], (" yes", " no"), strict=True):
-                assert float(response[0]) == pytest.approx(score(server, question, choice), abs=1e-3)
-
-
-def score(server: Running, question: str, choice: str) -> float:
-    """The log-probability that the base model gives a choice behind a question."""
-    from nudge_onnx import RawPrompt
-
-    tokenizer = server.lm.tokenizers["base"]
-    before, whole = (tokenizer.encode_prompt(text, False)[0] for text in (question, question + choice))
-    found = server.lm.score(RawPrompt(ids=whole))
-    return sum(one.logprob for one in found[len(before) :] if one)
