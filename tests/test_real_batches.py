@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from real import EVERY, real_bundle
 
 from nudge_onnx import Answer, NudgedLM
-from nudge_onnx.runtime.system.memory import return_freed_memory
 
 SENTENCE = "A cache is copied into its slot when its text first shares a pass. "
 PROMPTS = [
@@ -53,33 +53,12 @@ def test_sixty_four_prompts_have_the_answers_that_they_have_alone(lm: NudgedLM) 
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_memory_ends_where_it_began_after_many_answers(lm: NudgedLM) -> None:
-    """Two thousand answers, every fifth cancelled; with NUDGE_TEST_EVERY a part of them.
-
-    ONNX Runtime keeps what the passes of each size took: that is all there after some hundred answers.
-    """
-    if EVERY > 1 and lm.bundle.manifest.models["base"].precision != "int8":
-        pytest.skip("a part of the tests: one precision")
-
-    def write(number: int) -> None:
-        with lm.stream(f"Say {number}", max_new_tokens=2 + number % 5, mode=("nudge", "base")[number % 2]) as stream:
-            for _ in stream:
-                if number % 5 == 0:
-                    return
-
-    def resident() -> int:
-        lm.pool.clear()
-        return_freed_memory()
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("RssAnon:")[1].split()[0]) << 10
-
-    def many(count: int) -> None:
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(write, range(count)))
-
-    many(600)
-    before = resident()
-    many(2000 // EVERY)
-    assert resident() - before < 32 << 20
-    assert lm.scheduler.at_work == 0
-    assert lm.pool.lent == ()
+@pytest.mark.parametrize("precision", ["int8", *(["int4"] if EVERY == 1 else [])])
+def test_memory_does_not_grow_with_answers(precision: str) -> None:
+    # In a process of its own: what other tests have left in the heap of this one moves with every answer.
+    count = max(2400 // EVERY, 800)
+    command = [sys.executable, "-m", "tests.real_soak", str(real_bundle(precision)), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # ONNX Runtime takes more where texts meet in a pass of a size that was not there yet: now and then, not each time.
+    assert min(map(int, done.stdout.split())) < 16 << 20, done.stdout

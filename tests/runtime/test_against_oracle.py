@@ -254,7 +254,7 @@ def real() -> Iterator[Both]:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("kind", part(list(REAL), least=8))
+@pytest.mark.parametrize("kind", part(list(REAL), least=5))
 def test_the_real_pair(real: Both, kind: str) -> None:
     # The oracle reads everything again for every token: a few sentences take it minutes.
     check(real, replace(REAL[kind], max_new_tokens=24))
