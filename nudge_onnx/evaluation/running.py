@@ -48,8 +48,8 @@ def evaluate(
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     paths = [TASKS, *include]
     manager = TaskManager(include_path=paths, include_defaults=False)
-    if not set(names) <= set(manager.all_tasks):
-        # To find lm-eval's own thousands of tasks takes ten seconds.
+    if not set(names) <= set(manager.all_subtasks):
+        # To find lm-eval's own thousands of tasks takes ten seconds. A group may be made of them.
         manager = TaskManager(include_path=paths)
     tasks = [_loaded(manager, name, data) for name in names]
     samples = None

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from lm_eval.tasks import TaskManager
 
 from nudge_onnx import NudgedLM, NudgeError, RawPrompt
 from nudge_onnx.cli import main
+from nudge_onnx.evaluation import running as running_module
 from nudge_onnx.evaluation.harness import Harness
 from nudge_onnx.evaluation.running import TASKS, evaluate
 from nudge_onnx.evaluation.tasks import scoring
@@ -141,6 +143,7 @@ def test_the_figures_are_those_through_the_server(lm: NudgedLM, tmp_path: Path) 
         found = through_server(server.url, f"{MODEL}:base", tmp_path)
     for name, kept in found.items():
         theirs = {one["doc_id"]: one for one in kept}
+        assert len(kept) == len(own["samples"][name]) == len(QUESTIONS)
         for sample in own["samples"][name]:
             other = theirs[sample["doc_id"]]
             if name == "tiny_generate":
@@ -148,6 +151,25 @@ def test_the_figures_are_those_through_the_server(lm: NudgedLM, tmp_path: Path) 
             else:
                 for (ours, _), there in zip(sample["filtered_resps"], other["filtered_resps"], strict=True):
                     assert float(ours) == pytest.approx(float(there[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "defaults"), [("tiny_choice", [False]), ("group", [False, True])])
+def test_lm_evals_own_tasks_are_looked_for_where_one_may_be_asked_for(
+    lm: NudgedLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, defaults: list[bool]
+) -> None:
+    write_tasks(tmp_path, QUESTIONS)
+    (tmp_path / "group.yaml").write_text(json.dumps({"group": "group", "task": ["arc_easy"]}))
+    asked = []
+
+    class Recorded(TaskManager):  # type: ignore[misc]
+        def __init__(self, *, include_defaults: bool = True, **options: Any) -> None:
+            asked.append(include_defaults)
+            super().__init__(include_defaults=False, **options)  # its own would be fetched
+
+    monkeypatch.setattr(running_module, "TaskManager", Recorded)
+    with pytest.raises(NudgeError):
+        evaluate(Harness(lm), [name], data=None, include=[tmp_path])
+    assert asked == defaults
 
 
 @pytest.mark.slow
