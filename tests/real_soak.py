@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.runtime.system.memory import return_freed_memory
+from tests.resident import resident
 
 
 def soak(lm: NudgedLM, count: int) -> list[int]:
@@ -23,17 +23,13 @@ def soak(lm: NudgedLM, count: int) -> list[int]:
                 if number % 5 == 0:
                     return
 
-    def resident() -> int:
-        lm.pool.clear()
-        return_freed_memory()
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("RssAnon:")[1].split()[0]) << 10
-
     held = []
     with ThreadPoolExecutor(8) as threads:
         for _ in range(4):
             list(threads.map(write, range(count // 4)))
-            held.append(resident())
+            lm.pool.clear()
+            return_freed_memory()
+            held.append(resident("RssAnon"))
     assert lm.scheduler.at_work == 0
     assert lm.pool.lent == ()
     return [after - before for before, after in pairwise(held)]

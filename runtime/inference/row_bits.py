@@ -110,7 +110,10 @@ def find_row_bits(model: ModelSession) -> RowBits:
 
 
 def share_bits(model: ModelSession) -> bool:
-    """Whether a row has the same bits in all passes that `model.rows` allows; raises `ProviderError` as above."""
+    """Whether a row has the same bits in all passes that `model.rows` allows.
+
+    Raises `ProviderError` if the graph cannot run.
+    """
     probe = Probe(model)
     rounds = min(_MOST_ROUNDS, _WEIGHTS_OF_ROUNDS // (model.record.parameters or _WEIGHTS_OF_ROUNDS))
     places = [*_PLACES, *[(0, _SIZES)] * rounds]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real import part
+from real import part, real_bundle
 
 from nudge_onnx import Answer, NudgedLM
-from tests.csharp.build import REPOSITORY, Built, build, run
+from tests.csharp.build import Built, build, run
 from tests.csharp.test_csharp import conform, fuzz
 
 pytestmark = pytest.mark.real
@@ -24,13 +23,6 @@ PROMPTS = (
     "Übersetze 'good morning' ins Deutsche und ins 日本語.",
 )
 TOKENS = 64
-
-
-def real_bundle(precision: str) -> Path:
-    folder = os.environ.get(f"NUDGE_REAL_{precision.upper()}") or REPOSITORY / ".cache" / "bundles" / precision
-    if not (Path(folder) / "nudge.json").is_file():
-        pytest.fail(f"{folder} holds no bundle; run make bundles")
-    return Path(folder)
 
 
 @pytest.fixture(scope="module")

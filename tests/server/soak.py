@@ -6,12 +6,12 @@ import gc
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 
 from nudge_onnx import NudgedLM
 from nudge_onnx.runtime.system.memory import return_freed_memory
+from tests.resident import resident
 
 from .running import MESSAGES, MODEL, WORD, running
 
@@ -45,8 +45,7 @@ def soak(requests: int) -> int:
 def _resident() -> int:
     gc.collect()
     return_freed_memory()
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+    return resident()
 
 
 if __name__ == "__main__":
